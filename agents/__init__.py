@@ -1,0 +1,1 @@
+"""Policies: follower, speaker, scripted baselines and back-translation."""

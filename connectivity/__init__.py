@@ -1,0 +1,1 @@
+"""Navigation graphs: reading and checking them, compiling them into tables."""

@@ -1,0 +1,1 @@
+"""Worlds: batched navigation, samplers, the renderer and the generated demo world."""

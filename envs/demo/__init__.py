@@ -1,0 +1,1 @@
+"""The demo world: generated furnished houses in the public file formats."""

@@ -1,0 +1,1 @@
+"""Data and measures: episodes, text, metrics and submissions."""

@@ -1,0 +1,33 @@
+"""``vln-clip VERB …`` runs the program ``vln_clip.VERB``."""
+
+import importlib
+import sys
+
+from vln_clip.errors import unknown_name
+
+PROGRAMS = {
+    "train": "train follower, speaker and back-translated follower; evaluate; write the submission",
+    "evaluate": "score a checkpoint or a prediction file",
+    "submit": "write or validate a leaderboard submission",
+    "extract": "extract features of the 36 views from skyboxes",
+    "features": "inspect feature files and convert between their formats",
+    "data": "build the demo world; say what the data folder holds",
+}
+
+
+def main() -> None:
+    """Run the program named by the first word."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: vln-clip VERB [flags]   (vln-clip VERB --help lists a program's flags)\n")
+        print("\n".join(f"  {name:<10}{text}" for name, text in PROGRAMS.items()))
+        raise SystemExit(0)
+    if words[0] not in PROGRAMS:
+        print(f"error: {unknown_name('verb', words[0], PROGRAMS)}", file=sys.stderr)
+        raise SystemExit(2)
+    sys.argv = [f"vln-clip {words[0]}", *words[1:]]
+    importlib.import_module(f"vln_clip.{words[0]}").cli()
+
+
+if __name__ == "__main__":
+    main()

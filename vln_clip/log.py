@@ -1,0 +1,55 @@
+"""Logging, progress bars and the frame of every program. Libraries only get a logger; programs call these."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from vln_clip.errors import InputError
+
+logger = logging.getLogger("vln_clip")
+
+
+def setup(level: int = logging.INFO) -> None:
+    """Send the package's log to standard error as plain lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def program(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> None:
+    """Run a program: bad input becomes one sentence on standard error and exit status 2.
+
+    Args:
+        main: the program, called with ``argv``.
+        argv: command-line words after the program's name; None reads ``sys.argv``.
+    """
+    setup()
+    try:
+        main(argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def progress(**options: bool) -> Progress:
+    """Return a progress bar with count, elapsed and remaining time; it hides itself without a terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        disable=not console.is_terminal,
+        **options,  # type: ignore[arg-type]
+    )
