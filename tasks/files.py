@@ -1,0 +1,58 @@
+"""Reading JSON that users give, plain or gzipped, and writing it so that no half-written file is ever seen."""
+
+import gzip
+import json
+import os
+import zlib
+from pathlib import Path
+
+from vln_clip.errors import InputError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content, unpacked if it is gzipped (told by its first bytes, not by its name).
+
+    Raises:
+        InputError: the file is missing, unreadable or a truncated archive.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"file {path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"file {path} cannot be read: {error.strerror or error}") from None
+    if not content.startswith(GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"file {path} must be a whole gzip archive, got a damaged or truncated one: {error}") from None
+
+
+def parse_json(content: bytes, path: Path) -> object:
+    """Parse JSON; ``path`` names the file in the error."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"file {path} must be JSON, but: {error}") from None
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON through a temporary file in the same folder; gzipped where the name ends in ``.gz``.
+
+    Args:
+        path: file to write; its folder is made, an older file is replaced.
+        value: anything JSON can hold; NaN and infinity raise ``ValueError``.
+    """
+    content = (json.dumps(value, allow_nan=False) + "\n").encode()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
