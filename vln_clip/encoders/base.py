@@ -1,0 +1,141 @@
+"""The contract of an encoder and the preprocessing that belongs to it."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from vln_clip.errors import InputError
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+Crop = Literal["center", "squash", "full"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Turn images into model input: resize, crop, scale to [0, 1], subtract mean, divide by std.
+
+    Attributes:
+        size_px: height and width of the result (ignored by ``full``).
+        mean: per channel, of values in [0, 1].
+        std: per channel.
+        crop: ``center`` resizes the shorter side and crops the middle; ``squash`` resizes both sides;
+            ``full`` keeps the image as it is.
+        interpolation: ``bicubic`` or ``bilinear``, both antialiased on uint8 as PIL does.
+    """
+
+    size_px: tuple[int, int]
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    crop: Crop = "center"
+    interpolation: str = "bicubic"
+
+    def __call__(self, images: Image.Image | Tensor) -> Tensor:
+        """Preprocess one PIL image, or uint8 RGB tensors of one size.
+
+        Args:
+            images: a PIL image, or (3, h, w) or (B, 3, h, w) uint8.
+
+        Returns:
+            (3, h, w) or (B, 3, h, w) float32, on the device of the input.
+        """
+        if isinstance(images, Image.Image):
+            images = torch.from_numpy(np.array(images.convert("RGB"))).permute(2, 0, 1)
+        if images.dtype != torch.uint8 or images.shape[-3] != 3:
+            found = f"{tuple(images.shape)} {images.dtype}"
+            raise InputError(f"images must be uint8 with 3 channels before height and width, got {found}")
+        batch = images if images.ndim == 4 else images[None]
+        batch = self._crop(self._resize(batch)).float().div_(255)
+        mean, std = (batch.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        batch = batch.sub_(mean).div_(std)
+        return batch if images.ndim == 4 else batch[0]
+
+    def with_crop(self, crop: Crop | None) -> "Preprocess":
+        """Return the same preprocessing with another crop policy; None keeps it."""
+        return replace(self, crop=crop) if crop else self
+
+    @property
+    def resize_rule(self) -> str:
+        """Say in words what happens to the size, for the header of feature files."""
+        height, width = self.size_px
+        if self.crop == "full":
+            return "none"
+        rule = "shorter side, centre crop" if self.crop == "center" else "both sides"
+        return f"{rule} to {height}x{width}, {self.interpolation}"
+
+    def _resize(self, batch: Tensor) -> Tensor:
+        height, width = batch.shape[-2:]
+        if self.crop == "center":  # the longer side floors, as torchvision's Resize does
+            scale = max(self.size_px[0] / height, self.size_px[1] / width)
+            size = (max(int(height * scale + 1e-6), self.size_px[0]), max(int(width * scale + 1e-6), self.size_px[1]))
+        else:
+            size = self.size_px if self.crop == "squash" else (height, width)
+        if size == (height, width):
+            return batch
+        exact = batch if batch.device.type == "cpu" else batch.float()  # uint8 antialiasing exists on CPU only
+        resized = F.interpolate(exact, size=size, mode=self.interpolation, antialias=True, align_corners=False)
+        return resized if resized.dtype == torch.uint8 else resized.round_().clamp_(0, 255)
+
+    def _crop(self, batch: Tensor) -> Tensor:
+        if self.crop != "center":
+            return batch
+        top, left = ((have - want) / 2 for have, want in zip(batch.shape[-2:], self.size_px, strict=True))
+        top, left = round(top), round(left)
+        return batch[..., top : top + self.size_px[0], left : left + self.size_px[1]]
+
+
+class Encoder(nn.Module):
+    """What every encoder offers; subclasses fill the attributes and the two methods.
+
+    Attributes:
+        name: the registry name it was made under.
+        pooled_width: D of ``pooled``.
+        grid_width: C of ``grid``.
+        image_size_px: native height and width.
+        transform: preprocessing from PIL or uint8 to model input.
+        trainable: whether gradients reach weights; False for fixed functions.
+        weights: where the weights come from, with a hash where there is a file; ``random`` for none.
+        pooling: how ``pooled`` comes about, in words.
+    """
+
+    name: str
+    pooled_width: int
+    grid_width: int
+    image_size_px: tuple[int, int]
+    transform: Preprocess
+    trainable: bool = True
+    weights: str = "random"
+    pooling: str = ""
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Encode images as one vector each.
+
+        Args:
+            images: transformed images of any size, (B, 3, h, w) float32.
+
+        Returns:
+            (B, D) float32, not normalised.
+        """
+        raise NotImplementedError
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Encode images as a map of vectors.
+
+        Args:
+            images: transformed images of any size, (B, 3, h, w) float32.
+
+        Returns:
+            (B, C, h', w') float32; for h' and w' see the encoder.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``pooled(images)``."""
+        return self.pooled(images)

@@ -1,0 +1,170 @@
+"""CLIP image towers through open_clip: OpenAI's weights under short names, everything else as ``open_clip:ARCH/TAG``.
+
+Position tables are resampled to the input's grid at run time, so both outputs work at any size.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import _build_vision_tower  # the text tower is not wanted and costs seconds to initialise
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Encoder, Preprocess
+from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
+from vln_clip.errors import InputError, unknown_name
+
+# The "-quickgelu" spellings: without them open_clip computes another activation than the weights were trained with.
+ARCHITECTURES = {
+    "clip_rn50": "RN50-quickgelu",
+    "clip_rn101": "RN101-quickgelu",
+    "clip_rn50x4": "RN50x4-quickgelu",
+    "clip_vit_b32": "ViT-B-32-quickgelu",
+    "clip_vit_b16": "ViT-B-16-quickgelu",
+    "clip_vit_l14": "ViT-L-14-quickgelu",
+}
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+class ClipEncoder(Encoder):
+    """One image tower of open_clip.
+
+    ``pooled`` is the projected image embedding, not normalised. ``grid`` of a ResNet is layer4 after its last
+    ReLU (five floor-halvings of the size); of a ViT the patch tokens of the last block before ``ln_post``
+    (size // patch).
+    """
+
+    def __init__(self, name: str, visual: nn.Module, embed_dim: int, transform: Preprocess):
+        super().__init__()
+        self.name, self.pooled_width, self.transform = name, embed_dim, transform
+        self.image_size_px = transform.size_px
+        self.visual = visual
+        self.is_resnet = isinstance(visual, open_clip.model.ModifiedResNet)
+        self.pooling = "attention pool" if self.is_resnet else "class token"
+        self.grid_width = _grid_width(visual)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the projected embedding, (B, D); see ``Encoder.pooled``."""
+        if self.is_resnet:
+            grid = self.grid(images)
+            table = resample_table(self.visual.attnpool.positional_embedding, grid.shape[-2:])  # type: ignore
+            return functional_call(self.visual.attnpool, {"positional_embedding": table}, (grid,))  # type: ignore
+        return functional_call(self.visual, self._tables(images), (images,))
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""
+        tables = {f"visual.{key}": table for key, table in self._tables(images).items()}
+        return functional_call(_LastMap(self.visual), tables, (images,))
+
+    def _tables(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the ViT position table for the size of these images, nothing for other towers."""
+        if not isinstance(self.visual, open_clip.transformer.VisionTransformer):
+            return {}
+        patch = self.visual.patch_size
+        size = (images.shape[-2] // patch[0], images.shape[-1] // patch[1])
+        return {"positional_embedding": resample_table(self.visual.positional_embedding, size, self.visual.grid_size)}
+
+
+class _LastMap(nn.Module):
+    """Ask a tower for its last intermediate map; a module, so that ``functional_call`` reaches its parameters."""
+
+    def __init__(self, visual: nn.Module):
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: dict[str, Any] = self.visual.forward_intermediates(images, indices=1, intermediates_only=True)  # type: ignore
+        return outputs["image_intermediates"][-1]
+
+
+def resample_table(
+    table: Tensor, size: tuple[int, int] | torch.Size, old_size: tuple[int, int] | None = None
+) -> Tensor:
+    """Resample a position table with one prefix token to another grid, bicubic with antialiasing.
+
+    Args:
+        table: (1 + n, C) float.
+        size: wanted grid height and width.
+        old_size: grid of ``table``; None for a square.
+
+    Returns:
+        (1 + height * width, C) float; ``table`` itself where the size is the same.
+    """
+    new = [int(size[0]), int(size[1])]
+    if old_size is None:
+        side = round((table.shape[0] - 1) ** 0.5)
+        old_size = (side, side)
+    if tuple(new) == tuple(old_size):
+        return table
+    return resample_abs_pos_embed(table[None], new, old_size=list(old_size))[0]
+
+
+def create(name: str, pretrained: bool | Path | str) -> Encoder:
+    """Make a CLIP tower; see ``create_encoder``."""
+    architecture, tag = _architecture(name)
+    config = open_clip.get_model_config(architecture)
+    published = open_clip.get_pretrained_cfg(architecture, tag) or {}
+    quick_gelu = bool(published.get("quick_gelu") or (config.get("quick_gelu") and not published))
+    visual = _build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick_gelu)
+    size = config["vision_cfg"].get("image_size", 224)
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    interpolation = published.get("interpolation", "bicubic")
+    crop = "squash" if published.get("resize_mode") == "squash" else "center"
+    mean, std = tuple(published.get("mean", CLIP_MEAN)), tuple(published.get("std", CLIP_STD))
+    encoder = ClipEncoder(name, visual, config["embed_dim"], Preprocess(size, mean, std, crop, interpolation))
+    if pretrained is True:
+        path = fetch_weights(name, published.get("hf_hub", "").strip("/"), _HUB_FILES)
+        load_visual(encoder, path)
+        encoder.weights = describe(tag, path)
+    elif pretrained:
+        load_visual(encoder, Path(pretrained))
+        encoder.weights = describe(Path(pretrained).name, Path(pretrained))
+    return encoder
+
+
+def load_visual(encoder: ClipEncoder, path: Path) -> None:
+    """Load the image tower's part of a CLIP weights file, in float32.
+
+    Raises:
+        InputError: the file is of another architecture.
+    """
+    tensors = read_state_dict(path)
+    prefix = "visual."
+    own = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    have = encoder.visual.state_dict()
+    own = {key: value.reshape(have[key].shape) if key in have and value.numel() == 1 else value for key, value in own.items()}
+    optional = {key for key in have if key.endswith("num_batches_tracked")}
+    wrong = {key for key in have.keys() & own.keys() if have[key].shape != own[key].shape}
+    wrong |= (have.keys() - own.keys() - optional) | (own.keys() - have.keys())
+    if wrong:
+        example = min(wrong)
+        found = tuple(own[example].shape) if example in own else "nothing"
+        wanted = tuple(have[example].shape) if example in have else "nothing"
+        raise InputError(
+            f"weights of {encoder.name} must fit its image tower, got {path} where {len(wrong)} tensors differ, "
+            f"e.g. visual.{example}: expected {wanted}, found {found}"
+        )
+    encoder.visual.load_state_dict(own, strict=False)
+
+
+def _architecture(name: str) -> tuple[str, str]:
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name], "openai"
+    architecture, _, tag = name.partition(":")[2].partition("/")
+    if architecture not in open_clip.list_models():
+        raise unknown_name("open_clip architecture", architecture, open_clip.list_models())
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in tags:
+        raise unknown_name(f"tag of open_clip:{architecture}/TAG", tag, tags)
+    return architecture, tag
+
+
+def _grid_width(visual: nn.Module) -> int:
+    if isinstance(visual, open_clip.model.ModifiedResNet):
+        return int(visual.attnpool.positional_embedding.shape[1])
+    if isinstance(visual, open_clip.transformer.VisionTransformer):
+        return int(visual.positional_embedding.shape[1])
+    return int(visual.trunk.num_features)  # type: ignore[union-attr]

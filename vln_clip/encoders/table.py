@@ -1,0 +1,96 @@
+"""The table of encoders and the one function that makes one."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vln_clip.encoders.base import Encoder
+from vln_clip.errors import InputError, unknown_name
+from vln_clip.registry import resolve
+
+ENCODERS = {
+    "clip_rn50": "vln_clip.encoders.clip:create",
+    "clip_rn101": "vln_clip.encoders.clip:create",
+    "clip_rn50x4": "vln_clip.encoders.clip:create",
+    "clip_vit_b32": "vln_clip.encoders.clip:create",
+    "clip_vit_b16": "vln_clip.encoders.clip:create",
+    "clip_vit_l14": "vln_clip.encoders.clip:create",
+    "imagenet_resnet50": "vln_clip.encoders.towers:create",
+    "imagenet_resnet101": "vln_clip.encoders.towers:create",
+    "imagenet_resnet152": "vln_clip.encoders.towers:create",
+    "bit_m_r50": "vln_clip.encoders.towers:create",
+    "bit_m_r101": "vln_clip.encoders.towers:create",
+    "vit_b32_in21k": "vln_clip.encoders.towers:create",
+    "pixels": "vln_clip.encoders.pixels:create",
+}
+PREFIXES = {
+    "open_clip": "vln_clip.encoders.clip:create",
+    "timm": "vln_clip.encoders.towers:create",
+    "pixels": "vln_clip.encoders.pixels:create",
+}
+
+
+class Widths(NamedTuple):
+    """Widths of an encoder's two outputs, known without building it."""
+
+    pooled: int
+    grid: int
+
+
+WIDTHS = {
+    "clip_rn50": Widths(1024, 2048),
+    "clip_rn101": Widths(512, 2048),
+    "clip_rn50x4": Widths(640, 2560),
+    "clip_vit_b32": Widths(512, 768),
+    "clip_vit_b16": Widths(512, 768),
+    "clip_vit_l14": Widths(768, 1024),
+    "imagenet_resnet50": Widths(2048, 2048),
+    "imagenet_resnet101": Widths(2048, 2048),
+    "imagenet_resnet152": Widths(2048, 2048),
+    "bit_m_r50": Widths(2048, 2048),
+    "bit_m_r101": Widths(2048, 2048),
+    "vit_b32_in21k": Widths(768, 768),
+    "pixels": Widths(640, 640),
+}
+
+
+def check_name(name: str) -> None:
+    """Raise ``InputError`` with a suggestion unless ``name`` is a row or has a known prefix."""
+    prefix, colon, rest = name.partition(":")
+    if name in ENCODERS or (colon and rest and prefix in PREFIXES):
+        return
+    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH"]
+    raise unknown_name("encoder", name, shown)
+
+
+def create_encoder(name: str, pretrained: bool | Path | str = True, device: torch.device | str = "cpu") -> Encoder:
+    """Make an encoder, in evaluation mode.
+
+    Args:
+        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME`` or ``pixels:WIDTH``.
+        pretrained: True finds the published weights on this machine or downloads them; False leaves random
+            weights; a path names a local file (safetensors, a state dict, an OpenAI ``.pt`` archive).
+        device: where it runs.
+
+    Returns:
+        The encoder; gradients are on, wrap in ``torch.inference_mode`` where none are wanted.
+
+    Raises:
+        InputError: unknown name, or the weights are missing, unreachable or of another architecture.
+    """
+    check_name(name)
+    table = ENCODERS if name in ENCODERS else PREFIXES
+    factory = resolve("encoder", table, name if name in ENCODERS else name.partition(":")[0])
+    if isinstance(pretrained, (str, Path)) and not Path(pretrained).is_file():
+        raise InputError(f"weights of {name} must be a file, got {str(pretrained)!r} which does not exist")
+    encoder: Encoder = factory(name, pretrained)
+    return encoder.to(device).eval()
+
+
+def pooled_width(name: str) -> int:
+    """Return the width of an encoder's pooled features; builds the model only for names outside the table."""
+    check_name(name)
+    if name in WIDTHS:
+        return WIDTHS[name].pooled
+    return create_encoder(name, pretrained=False).pooled_width

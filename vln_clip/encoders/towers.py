@@ -1,0 +1,90 @@
+"""Image networks of timm: ImageNet ResNets, Big Transfer, ImageNet-21k ViT, and any other as ``timm:NAME``."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from vln_clip.encoders.base import Encoder, Preprocess
+from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
+from vln_clip.errors import InputError, unknown_name
+
+MODELS = {
+    "imagenet_resnet50": "resnet50.tv_in1k",
+    "imagenet_resnet101": "resnet101.tv_in1k",
+    "imagenet_resnet152": "resnet152.tv_in1k",
+    "bit_m_r50": "resnetv2_50x1_bit.goog_in21k",
+    "bit_m_r101": "resnetv2_101x1_bit.goog_in21k",
+    "vit_b32_in21k": "vit_base_patch32_224.augreg_in21k",  # or .orig_in21k: which one the paper used is unknown
+}
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmEncoder(Encoder):
+    """One timm network without its classifier.
+
+    ``pooled`` is what the classifier would see (global mean of a ResNet, class token of a ViT); ``grid`` the
+    last map (sizes round up in padded ResNets).
+    """
+
+    def __init__(self, name: str, model: nn.Module, transform: Preprocess):
+        super().__init__()
+        self.name, self.model, self.transform = name, model, transform
+        self.image_size_px = transform.size_px
+        self.grid_width = int(model.num_features)  # type: ignore[arg-type]
+        self.pooled_width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
+        self.is_vit = isinstance(model, timm.models.VisionTransformer)
+        self.pooling = "class token" if self.is_vit else "mean"
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the features before the classifier, (B, D); see ``Encoder.pooled``."""
+        return self.model(self._cut(images))
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""
+        if not hasattr(self.model, "forward_intermediates"):
+            raise InputError(f"grid features need a network with intermediate maps, got {self.name} which has none")
+        # pre-activation networks end with a norm that belongs to the map; a ViT's belongs to the class token
+        options = {"indices": 1, "norm": not self.is_vit, "intermediates_only": True, "output_fmt": "NCHW"}
+        return self.model.forward_intermediates(self._cut(images), **options)[-1]  # type: ignore[operator]
+
+    def _cut(self, images: Tensor) -> Tensor:
+        """Leave out pixels at the right and bottom that fill no whole patch."""
+        if not self.is_vit:
+            return images
+        height, width = self.model.patch_embed.patch_size  # type: ignore[union-attr, misc]
+        return images[..., : images.shape[-2] // height * height, : images.shape[-1] // width * width]
+
+
+def create(name: str, pretrained: bool | Path | str) -> Encoder:
+    """Make a timm network; see ``create_encoder``."""
+    model_name = MODELS.get(name) or name.partition(":")[2]
+    if not timm.is_model(model_name.partition(".")[0]):
+        raise unknown_name("timm network", model_name, timm.list_models())
+    published = get_pretrained_cfg(model_name)
+    if published is None:
+        raise unknown_name("timm network", model_name, timm.list_pretrained(model_name.partition(".")[0] + "*"))
+    options: dict[str, Any] = {"num_classes": 0}
+    if timm.models.is_model_in_modules(model_name.partition(".")[0], ["vision_transformer"]):
+        options["dynamic_img_size"] = True
+    weights = "random"
+    if pretrained:
+        path = Path(pretrained) if pretrained is not True else fetch_weights(name, published.hf_hub_id or "", _HUB_FILES)
+        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_state_dict(path)}}
+        weights = describe(path.name if pretrained is not True else model_name.partition(".")[2] or "timm", path)
+    try:
+        model = timm.create_model(model_name, **options)
+    except (RuntimeError, KeyError) as error:
+        if not pretrained:
+            raise
+        first = str(error).strip().split("\n")[0]
+        raise InputError(f"weights of {name} must fit its network, got {path} which does not: {first}") from error
+    # The reference fed ImageNet networks whole views, unresized (specs/vln.md 3.2, specs/vl_tasks.md 1.6).
+    crop = "full" if name.startswith("imagenet_") else "center"
+    size = published.input_size[1:]
+    transform = Preprocess(size, published.mean, published.std, crop, published.interpolation or "bicubic")
+    encoder = TimmEncoder(name, model, transform)
+    encoder.weights = weights
+    return encoder
