@@ -12,6 +12,9 @@ horizon, 2 up 30°; heading steps are 30° (specification: the Matterport3D simu
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 NUM_VIEWS = 36
 NUM_HEADINGS = 12
 HEADING_STEP_RAD = math.pi / 6
@@ -69,3 +72,71 @@ def view_heading_rad(view: int) -> float:
 def view_elevation_rad(view: int) -> float:
     """Return the elevation of the centre of a view."""
     return (view // NUM_HEADINGS - 1) * ELEVATION_STEP_RAD
+
+
+@dataclass
+class Observation:
+    """What a policy may see, for B places. The stop action is a candidate with all-zero features.
+
+    Attributes:
+        views: (B, V, D) features of the 36 views, in the store's dtype; D is 0 for the blind store.
+        view_angles: (B, V, 4) float32, sin and cos of the heading relative to the agent's, of the elevation.
+        candidates: (B, K, D) features of the view that shows each candidate; zero for stop and padding.
+        candidate_angles: (B, K, 4) float32, as for the views but with the exact direction; zero likewise.
+        candidate_mask: (B, K) bool, True for moves and for stop.
+        stop: (B,) int64, index of the stop action: the number of moves.
+        own_angles: (B, 4) float32, sin and cos of the agent's absolute heading and elevation.
+    """
+
+    views: Tensor
+    view_angles: Tensor
+    candidates: Tensor
+    candidate_angles: Tensor
+    candidate_mask: Tensor
+    stop: Tensor
+    own_angles: Tensor
+
+
+@dataclass
+class Batch:
+    """B episodes as index tensors.
+
+    Attributes:
+        episode: (B,) int64, row in the data set.
+        tokens: (B, L) int64 instruction, padded with 0.
+        length: (B,) int64, number of real tokens, at least 1.
+        viewpoint: (B,) int64 start.
+        view: (B,) int64 start view: the annotated heading snapped to 30°, at the horizon.
+        goal: (B,) int64, -1 where it is hidden. Privileged: never part of an observation.
+    """
+
+    episode: Tensor
+    tokens: Tensor
+    length: Tensor
+    viewpoint: Tensor
+    view: Tensor
+    goal: Tensor
+
+
+@dataclass
+class Walk:
+    """What the speaker sees of B walks over T viewpoints, the goal included.
+
+    Attributes:
+        views: (B, T, V, D) features of the 36 views, in the store's dtype.
+        view_angles: (B, T, V, 4) float32, relative to the heading at that point of the walk.
+        actions: (B, T, D) features of the chosen candidates; zero at the goal.
+        action_angles: (B, T, 4) float32; zero at the goal.
+        length: (B,) int64 number of viewpoints. Walks that have ended go on showing the goal.
+    """
+
+    views: Tensor
+    view_angles: Tensor
+    actions: Tensor
+    action_angles: Tensor
+    length: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """Return (B, T) bool, True for real viewpoints."""
+        return torch.arange(self.views.shape[1], device=self.length.device) < self.length[:, None]

@@ -1,0 +1,251 @@
+"""The instruction follower of EnvDrop (Tan et al. 2019): text encoder, decoder over candidates, critic.
+
+Names of parameters are the stems of the reference checkpoints. The attention outputs that the reference
+computes and discards (``feat_att_layer.linear_out``, ``candidate_att_layer.linear_out``) do not exist here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vln_clip.agents.nn import RaggedLSTM, attend, drop_features, dropout, feature_scale, lstm_cell, step_linear
+from vln_clip.records import Observation
+
+ANGLES = 4  # sin and cos of heading and elevation; tiled to the angle width in the reference
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """The decoder's weights for one rollout: angle columns folded, gradients collected once per rollout."""
+
+    action: Callable[[Tensor], Tensor]
+    views: Callable[[Tensor], Tensor]
+    lstm: Callable[[Tensor], Tensor]
+    text_in: Callable[[Tensor], Tensor]
+    text_out: Callable[[Tensor], Tensor]
+    candidates: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FollowerState:
+    """Recurrent state of B episodes.
+
+    Attributes:
+        attended: (B, H) attended hidden state of the last step; the recurrent input of the next.
+        cell: (B, H).
+        text: (B, L, H) encoded instruction.
+        text_mask: (B, L) bool, True for real tokens.
+        weights: the weights of this rollout.
+        generator: source of dropout masks; None in evaluation.
+        noise: (D,) environment dropout of this rollout, replaces feature dropout; or None.
+    """
+
+    attended: Tensor
+    cell: Tensor
+    text: Tensor
+    text_mask: Tensor
+    weights: StepWeights
+    generator: torch.Generator | None = None
+    noise: Tensor | None = None
+
+    def select(self, rows: Tensor) -> "FollowerState":
+        """Keep only some episodes; rows (B',) int64."""
+        length = int(self.text_mask[rows].sum(1).max())
+        return replace(
+            self,
+            attended=self.attended[rows],
+            cell=self.cell[rows],
+            text=self.text[rows, :length],
+            text_mask=self.text_mask[rows, :length],
+        )
+
+
+class TextEncoder(nn.Module):
+    """Bidirectional LSTM over an instruction (specification §5.1)."""
+
+    def __init__(
+        self, num_words: int, word_width: int, hidden_width: int, dropout_p: float, pool_padding: bool
+    ) -> None:
+        super().__init__()
+        self.dropout_p, self.pool_padding = dropout_p, pool_padding
+        self.embedding = nn.Embedding(num_words, word_width, padding_idx=0)
+        self.lstm = RaggedLSTM(word_width, hidden_width // 2, bidirectional=True)
+        self.encoder2decoder = nn.Linear(hidden_width, hidden_width)
+
+    def forward(
+        self, tokens: Tensor, length: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Encode tokens (B, L).
+
+        Returns:
+            Text (B, L, H), its mask (B, L), initial attended state (B, H) and cell (B, H).
+        """
+        tokens = tokens[:, : int(length.max())]
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
+        words = dropout(self.embedding(tokens), self.dropout_p, generator)
+        text, _, cell = self.lstm(words, length)
+        # The reference pools over padding too, whose rows are zero: a result that depends on the batch (P7).
+        pooled = text if self.pool_padding else text.masked_fill(~mask[..., None], -torch.inf)
+        attended = torch.tanh(self.encoder2decoder(pooled.amax(1)))
+        return dropout(text, self.dropout_p, generator), mask, attended, torch.cat([cell[1], cell[0]], -1)
+
+
+class Attention(nn.Module):
+    """The matrices of a soft-dot attention; ``linear_out`` only where its output is used."""
+
+    def __init__(self, query_width: int, key_width: int, output: bool) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(query_width, key_width, bias=False)
+        self.linear_out = nn.Linear(query_width + key_width, query_width, bias=False) if output else None
+
+
+class Decoder(nn.Module):
+    """One decision per step: look around, read, choose a candidate (specification §5.1)."""
+
+    def __init__(
+        self,
+        feature_width: int,
+        angle_width: int,
+        action_width: int,
+        hidden_width: int,
+        dropout_p: float,
+        feature_dropout_p: float,
+    ) -> None:
+        super().__init__()
+        self.feature_width, self.action_width = feature_width, action_width
+        self.dropout_p, self.feature_dropout_p = dropout_p, feature_dropout_p
+        width = feature_width + angle_width
+        self.embedding = nn.ModuleList([nn.Linear(angle_width, action_width)])
+        self.lstm = nn.LSTMCell(action_width + width, hidden_width)
+        self.feat_att_layer = Attention(hidden_width, width, output=False)
+        self.attention_layer = Attention(hidden_width, hidden_width, output=True)
+        self.candidate_att_layer = Attention(hidden_width, width, output=False)
+
+    def _fold(self, weight: Tensor, start: int) -> Tensor:
+        """Sum the columns that read tiled copies of the four angles: (…, start + A) -> (…, start + 4)."""
+        tiles = weight[:, start:].unflatten(1, (-1, ANGLES)).sum(1)
+        return torch.cat([weight[:, :start], tiles], 1)
+
+    def begin(self) -> StepWeights:
+        """Prepare the weights for the steps of one rollout."""
+        action = self.embedding[0]
+        assert isinstance(action, nn.Linear)
+        inputs = self._fold(self.lstm.weight_ih, self.action_width + self.feature_width)
+        text_out = self.attention_layer.linear_out
+        assert text_out is not None
+        return StepWeights(
+            step_linear(self._fold(action.weight, 0), action.bias),
+            step_linear(self._fold(self.feat_att_layer.linear_in.weight.t(), self.feature_width).t()),
+            step_linear(torch.cat([inputs, self.lstm.weight_hh], 1), self.lstm.bias_ih + self.lstm.bias_hh),
+            step_linear(self.attention_layer.linear_in.weight),
+            step_linear(text_out.weight),
+            step_linear(self._fold(self.candidate_att_layer.linear_in.weight.t(), self.feature_width).t()),
+        )
+
+    def _features(self, features: Tensor, state: FollowerState) -> tuple[Tensor, Tensor | float]:
+        """Drop features; return them unscaled and the factor, float or (D,), that completes them."""
+        if state.noise is not None:
+            return features.float(), state.noise
+        return drop_features(features, self.feature_dropout_p, state.generator), feature_scale(
+            self.feature_dropout_p, state.generator
+        )
+
+    def forward(self, obs: Observation, state: FollowerState) -> tuple[FollowerState, Tensor, Tensor]:
+        """Take one step.
+
+        Returns:
+            The next state, logits (B, K) with -inf on padding, and the hidden state (B, H) for the critic.
+        """
+        weights, D, p, generator = state.weights, self.feature_width, self.dropout_p, state.generator
+        action = dropout(torch.tanh(weights.action(obs.own_angles)), p, generator)
+        views, scale = self._features(obs.views, state)
+        query = weights.views(dropout(state.attended, p, generator))  # (B, D + 4)
+        scores = _dot(views, query[:, :D] * scale) + _dot(obs.view_angles, query[:, D:])  # (B, V)
+        seen, attention = attend(scores, views)
+        direction = torch.bmm(attention.unsqueeze(1), obs.view_angles).squeeze(1)
+        gates = weights.lstm(torch.cat([action, seen * scale, direction, state.attended], -1))
+        hidden, cell = lstm_cell(gates, state.cell)
+
+        dropped = dropout(hidden, p, generator)
+        read, _ = attend(_dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
+        attended = torch.tanh(weights.text_out(torch.cat([read, dropped], -1)))
+
+        candidates, scale = self._features(obs.candidates, state)
+        query = weights.candidates(dropout(attended, p, generator))
+        logits = _dot(candidates, query[:, :D] * scale) + _dot(obs.candidate_angles, query[:, D:])  # (B, K)
+        logits = logits.masked_fill(~obs.candidate_mask, -torch.inf)
+        return replace(state, attended=attended, cell=cell), logits, hidden
+
+
+def _dot(keys: Tensor, query: Tensor) -> Tensor:
+    """Return keys (B, N, D) · query (B, D) -> (B, N)."""
+    return torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1)
+
+
+class Critic(nn.Module):
+    """Estimates the return from the raw hidden state."""
+
+    def __init__(self, hidden_width: int, dropout_p: float) -> None:
+        super().__init__()
+        self.dropout_p = dropout_p
+        layers = [nn.Linear(hidden_width, hidden_width), nn.ReLU(), nn.Identity(), nn.Linear(hidden_width, 1)]
+        self.state2value = nn.Sequential(*layers)
+
+    def forward(self, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return values (N,) of hidden states (N, H)."""
+        hidden = dropout(torch.relu(self.state2value[0](hidden)), self.dropout_p, generator)
+        return self.state2value[3](hidden).squeeze(-1)
+
+
+class Follower(nn.Module):
+    """Encoder, decoder and critic, and how an episode starts and goes on.
+
+    Args:
+        num_words: vocabulary size, <BOS> included.
+        feature_width: D; 0 for a blind agent.
+        angle_width: A, a multiple of 4.
+        word_width: width of word embeddings.
+        action_width: width of the embedded own direction.
+        hidden_width: H, even.
+        dropout_p: dropout everywhere but on features.
+        feature_dropout_p: element-wise dropout on visual features, redrawn at every step.
+        pool_padding: pool the initial state over padding too, as the reference does (P7).
+    """
+
+    def __init__(
+        self,
+        num_words: int,
+        feature_width: int,
+        *,
+        angle_width: int = 128,
+        word_width: int = 256,
+        action_width: int = 64,
+        hidden_width: int = 512,
+        dropout_p: float = 0.5,
+        feature_dropout_p: float = 0.3,
+        pool_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(num_words, word_width, hidden_width, dropout_p, pool_padding)
+        self.decoder = Decoder(feature_width, angle_width, action_width, hidden_width, dropout_p, feature_dropout_p)
+        self.critic = Critic(hidden_width, dropout_p)
+
+    def start(
+        self, tokens: Tensor, length: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> FollowerState:
+        """Read instructions, tokens (B, L) and length (B,), and return the state before the first step.
+
+        Args:
+            tokens: int64, padded with 0.
+            length: number of real tokens.
+            generator: draws dropout masks; None switches dropout off.
+            noise: (D,) environment dropout for the whole rollout.
+        """
+        text, mask, attended, cell = self.encoder(tokens, length, generator)
+        return FollowerState(attended, cell, text, mask, self.decoder.begin(), generator, noise)
+
+    def step(self, obs: Observation, state: FollowerState) -> tuple[FollowerState, Tensor, Tensor]:
+        """Decide once; see ``Decoder.forward``."""
+        return self.decoder(obs, state)

@@ -1,0 +1,254 @@
+"""Building blocks of follower and speaker: dropout with an explicit generator, attention, fast recurrences.
+
+Two things make training fast on their path: a weight that is used at every step of a rollout gets its
+gradient from one matrix product over all steps (``StepLinear``), and an LSTM runs over ragged
+sequences with one product per step and direction (``RaggedLSTM``). Both equal the plain modules in value
+and gradient (tests/test_nn.py).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LEVELS = 65536  # dropout probabilities are rounded to 1/65536: four masks per 64-bit draw
+
+
+def keep_mask(shape: torch.Size, p: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw a boolean mask that keeps each entry with probability 1 - p. True means keep.
+
+    Bernoulli draws dominate the cost of a step on a CPU; 16 random bits per entry cost a tenth.
+    """
+    count = shape.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
+    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    threshold = round(p * LEVELS) - LEVELS // 2
+    return (bits.view(torch.int16)[:count] >= threshold).view(shape)
+
+
+def drop_features(features: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """Apply feature dropout to stored float16 features and return float32, NOT yet scaled by 1 / keep.
+
+    Callers scale the small vectors that the features are multiplied with (``feature_scale``).
+    """
+    if generator is None or p == 0.0 or features.numel() == 0:
+        return features.float()
+    keep = keep_mask(features.shape, p, generator, features.device)
+    if features.dtype != torch.float16:
+        return features.float() * keep
+    # -1 is all ones: clearing bits in the half-precision words costs less than multiplying floats.
+    return (features.view(torch.int16) & keep.view(torch.int8).neg()).view(torch.float16).float()
+
+
+def feature_scale(p: float, generator: torch.Generator | None) -> float:
+    """Return the factor that ``drop_features`` leaves out."""
+    return 1.0 if generator is None else 1.0 / keep_probability(p)
+
+
+def keep_probability(p: float) -> float:
+    """Return the exact probability with which ``keep_mask`` keeps an entry."""
+    return 1.0 - round(p * LEVELS) / LEVELS
+
+
+def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
+    """Apply inverted dropout; ``generator=None`` or ``p=0`` means evaluation: ``x`` comes back unchanged."""
+    if generator is None or p == 0.0 or x.numel() == 0:
+        return x
+    mask = keep_mask(x.shape, p, generator, x.device)
+    return x * mask.to(x.dtype).mul_(1.0 / keep_probability(p))
+
+
+class _Tape:
+    """Collects (input, output gradient) of every use of one weight within one backward pass."""
+
+    def __init__(self) -> None:
+        self.uses: list[tuple[Tensor, Tensor]] = []
+
+
+class _CollectWeightGrad(torch.autograd.Function):
+    """Identity on a weight; its backward runs after every use has put its gradient on the tape."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, tape: _Tape) -> tuple[Tensor, Tensor | None]:
+        ctx.tape = tape
+        ctx.has_bias = bias is not None
+        ctx.set_materialize_grads(False)
+        return weight.view_as(weight), None if bias is None else bias.view_as(bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+        if not ctx.tape.uses:
+            return None, None, None
+        inputs, grads = (torch.cat(part) for part in zip(*ctx.tape.uses, strict=True))
+        ctx.tape.uses.clear()
+        return grads.t() @ inputs, grads.sum(0) if ctx.has_bias else None, None
+
+
+class _StepLinear(torch.autograd.Function):
+    """A linear layer whose weight gradient is put on a tape instead of being computed at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.tape = tape
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
+        x, weight = ctx.saved_tensors
+        ctx.tape.uses.append((x, grad))
+        return grad @ weight if ctx.needs_input_grad[0] else None, None, None, None
+
+
+def step_linear(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """Return ``x -> x @ weight.T + bias`` for use at every step of one rollout, x (B, in), result (B, out).
+
+    The gradient of the weight is one product over all uses. Without gradients it is the plain product.
+    """
+    if not (torch.is_grad_enabled() and weight.requires_grad):
+        return lambda x: F.linear(x, weight, bias)
+    tape = _Tape()
+    proxy, bias_proxy = _CollectWeightGrad.apply(weight, bias, tape)
+    return lambda x: _StepLinear.apply(x, proxy, bias_proxy, tape)
+
+
+def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply an LSTM cell to summed gates (B, 4H) in PyTorch's order i, f, g, o and the old cell (B, H)."""
+    i, f, g, o = gates.chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def attend(scores: Tensor, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Softmax over scores (B, N), masked entries out; return the mean of values (B, N, D) -> (B, D) and weights."""
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, -1)
+    return torch.bmm(weights.unsqueeze(1), values).squeeze(1), weights
+
+
+class RaggedLSTM(nn.Module):
+    """One-layer LSTM over sequences of different length, zero initial state.
+
+    Parameters have the names, shapes and initial distribution of ``nn.LSTM``.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.suffixes = ("_l0", "_l0_reverse") if bidirectional else ("_l0",)
+        for name, parameter in nn.LSTM(input_size, hidden_size, bidirectional=bidirectional).named_parameters():
+            self.register_parameter(name, parameter)
+
+    def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run over every sequence. S is the number of directions, 1 or 2.
+
+        Args:
+            x: (B, L, input_size) float; entries beyond ``length`` are ignored.
+            length: (B,) int64, at least 1, at most L.
+
+        Returns:
+            Outputs (B, L, S·hidden_size), forward ⊕ backward, zero beyond ``length``; the final hidden and
+            cell states, each (S, B, hidden_size).
+        """
+        B, L, _ = x.shape
+        order = length.argsort(descending=True, stable=True)
+        sorted_length = length[order]
+        steps = torch.arange(L, device=x.device)
+        keep = steps < sorted_length[:, None]  # (B, L), longest first
+        active = keep.sum(0).tolist()  # rows still running at each step
+        step, row = keep.t().nonzero(as_tuple=True)  # every real entry, step-major: (P,)
+        last = _last_entries(active, sorted_length, order)
+        outputs, hidden, cell = [], [], []
+        for suffix in self.suffixes:
+            # The backward direction reads each row reversed within its own length, so both run from step 0.
+            place = (order[row], step if suffix == "_l0" else sorted_length[row] - 1 - step)
+            w_ih, w_hh, b_ih, b_hh = (
+                getattr(self, n + suffix) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            gates = F.linear(x[place], w_ih, b_ih + b_hh)  # (P, 4H)
+            h, c = _LSTMSteps.apply(gates, w_hh, tuple(active))
+            outputs.append(x.new_zeros(B, L, self.hidden_size).index_put(place, h))
+            hidden.append(h[last])
+            cell.append(c[last])
+        return torch.cat(outputs, -1), torch.stack(hidden), torch.stack(cell)
+
+    def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Advance the forward direction by one step, x (B, input_size), h and c (B, hidden_size)."""
+        weights = dict(self.named_parameters())
+        gates = F.linear(x, weights["weight_ih_l0"], weights["bias_ih_l0"] + weights["bias_hh_l0"])
+        return lstm_cell(gates + F.linear(h, weights["weight_hh_l0"]), c)
+
+
+def _last_entries(active: list[int], sorted_length: Tensor, order: Tensor) -> Tensor:
+    """Return where each sequence, in original order, has its last entry in the step-major list."""
+    starts = torch.tensor([0, *active], device=order.device).cumsum(0)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    return starts[sorted_length[rank] - 1] + rank
+
+
+class _LSTMSteps(torch.autograd.Function):
+    """The recurrence over packed gates: one product per step, one product for the weight gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, w_hh: Tensor, active: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        H = w_hh.shape[1]
+        hidden, cell = gates.new_empty(len(gates), H), gates.new_empty(len(gates), H)
+        gates = gates.clone()
+        start, previous = 0, slice(0, 0)
+        w_t = w_hh.t().contiguous()
+        for n in active:
+            if n == 0:
+                break
+            now = slice(start, start + n)
+            z = gates[now]
+            if start:
+                z.addmm_(hidden[previous][:n], w_t)
+            z[:, : 2 * H].sigmoid_()
+            z[:, 2 * H : 3 * H].tanh_()
+            z[:, 3 * H :].sigmoid_()
+            torch.mul(z[:, :H], z[:, 2 * H : 3 * H], out=cell[now])
+            if start:
+                cell[now].addcmul_(z[:, H : 2 * H], cell[previous][:n])
+            torch.mul(z[:, 3 * H :], cell[now].tanh(), out=hidden[now])
+            start, previous = start + n, now
+        ctx.save_for_backward(gates, hidden, cell, w_hh)
+        ctx.active = active
+        return hidden, cell
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, Tensor, None]:
+        gates, hidden, cell, w_hh = ctx.saved_tensors
+        H = w_hh.shape[1]
+        active = [n for n in ctx.active if n]
+        starts = [0]
+        for n in active[:-1]:
+            starts.append(starts[-1] + n)
+        grad_gates = torch.empty_like(gates)
+        before = torch.zeros_like(hidden)  # the hidden state that entered each packed entry
+        dh, dc = gates.new_zeros(active[0], H), gates.new_zeros(active[0], H)
+        for t in reversed(range(len(active))):
+            n, now = active[t], slice(starts[t], starts[t] + active[t])
+            i, f, g, o = gates[now].chunk(4, 1)
+            tanh_c = cell[now].tanh()
+            dh_now = dh[:n] + grad_hidden[now]
+            dc_now = dc[:n] + grad_cell[now] + dh_now * o * (1 - tanh_c * tanh_c)
+            d = grad_gates[now]
+            torch.mul(dc_now * g, i * (1 - i), out=d[:, :H])
+            torch.mul(dc_now * i, 1 - g * g, out=d[:, 2 * H : 3 * H])
+            torch.mul(dh_now * tanh_c, o * (1 - o), out=d[:, 3 * H :])
+            if t == 0:
+                d[:, H : 2 * H] = 0
+                break
+            previous = slice(starts[t - 1], starts[t - 1] + n)
+            before[now] = hidden[previous]
+            torch.mul(dc_now * cell[previous], f * (1 - f), out=d[:, H : 2 * H])
+            dh[:n] = d @ w_hh
+            dc[:n] = dc_now * f
+        return grad_gates, grad_gates.t() @ before, None

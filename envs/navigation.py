@@ -1,0 +1,198 @@
+"""Batched navigation on index tensors: the discretised simulator's semantics without a simulator.
+
+A place is ``(viewpoint, view)``. Every method works on whole batches, on the device of the tables.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vln_clip.connectivity import NavTables
+from vln_clip.records import (
+    ELEVATION_STEP_RAD,
+    HEADING_STEP_RAD,
+    NUM_HEADINGS,
+    NUM_VIEWS,
+    SUCCESS_RADIUS_M,
+    Batch,
+    Observation,
+    Walk,
+)
+
+
+class Bank(Protocol):
+    """Features aligned with the tables; see ``vln_clip.features.FeatureBank``."""
+
+    def views(self, index: Tensor) -> Tensor:
+        """Return (B, V, D) features of viewpoints (B,)."""
+        ...
+
+
+def snap_view(heading_rad: Tensor) -> Tensor:
+    """Return the view at the horizon that a start heading snaps to: half a step rounds away from zero, (B,)."""
+    wrapped = torch.remainder(heading_rad.double(), 2 * math.pi)
+    return NUM_HEADINGS + torch.floor(wrapped / HEADING_STEP_RAD + 0.5).long() % NUM_HEADINGS
+
+
+class Navigation:
+    """The navigation world on one device.
+
+    Args:
+        tables: compiled graphs.
+        bank: features aligned with the tables' viewpoints.
+        device: where everything lives.
+        stop_reward: for stopping within 3 m of the goal, negative elsewhere.
+        progress_reward: for a move that shortens the way, negative for one that lengthens it.
+    """
+
+    def __init__(
+        self,
+        tables: NavTables,
+        bank: Bank,
+        device: torch.device | str = "cpu",
+        *,
+        stop_reward: float = 2.0,
+        progress_reward: float = 1.0,
+    ) -> None:
+        self.tables, self.bank, self.device = tables, bank, torch.device(device)
+        self.stop_reward, self.progress_reward = stop_reward, progress_reward
+
+        def tensor(array: object, dtype: torch.dtype) -> Tensor:
+            return torch.as_tensor(array, dtype=dtype, device=self.device)
+
+        self.degree = tensor(tables.degree, torch.int64)
+        self.neighbor = tensor(tables.neighbor, torch.int64)
+        self.candidate_view = tensor(tables.view, torch.int64)
+        self.bearing = tensor(tables.bearing_rad, torch.float64)
+        self.elevation = tensor(tables.elevation_rad, torch.float64)
+        self.scan = tensor(tables.scan_index, torch.int64)
+        self.pair_row = tensor(tables.pair_row, torch.int64)
+        self.pair_distance = tensor(tables.pair_distance_m, torch.float64)
+        self.pair_next = tensor(tables.pair_next, torch.int32)
+        view = torch.arange(NUM_VIEWS, device=self.device, dtype=torch.float64)
+        heading = (view % NUM_HEADINGS) * HEADING_STEP_RAD
+        elevation = (view.div(NUM_HEADINGS, rounding_mode="floor") - 1) * ELEVATION_STEP_RAD
+        base = view[:NUM_HEADINGS, None] * HEADING_STEP_RAD
+        self.own_angles = angle_features(heading, elevation)  # (36, 4)
+        self.view_angles = angle_features(heading - base, elevation.expand(NUM_HEADINGS, -1))  # (12, 36, 4)
+
+    def observe(self, viewpoint: Tensor, view: Tensor) -> Observation:
+        """Return what is seen from B places, viewpoint (B,) and view (B,)."""
+        degree = self.degree[viewpoint]
+        K = int(degree.max()) + 1
+        columns = torch.arange(K, device=self.device)
+        move = columns < degree[:, None]  # (B, K)
+        step = view % NUM_HEADINGS
+        views = self.bank.views(viewpoint)  # (B, V, D)
+        shown = self._padded(self.candidate_view, viewpoint, K)
+        candidates = views[torch.arange(len(views), device=self.device)[:, None], shown]  # (B, K, D)
+        heading = self._padded(self.bearing, viewpoint, K) - (step.double() * HEADING_STEP_RAD)[:, None]
+        angles = angle_features(heading, self._padded(self.elevation, viewpoint, K))
+        return Observation(
+            views,
+            self.view_angles[step],
+            candidates.masked_fill_(~move[..., None], 0),
+            angles.masked_fill_(~move[..., None], 0),
+            columns <= degree[:, None],
+            degree,
+            self.own_angles[view],
+        )
+
+    def _padded(self, table: Tensor, viewpoint: Tensor, K: int) -> Tensor:
+        """Return rows of a candidate table with K columns; columns beyond the table repeat its last one."""
+        columns = torch.arange(K, device=self.device).clamp_(max=table.shape[1] - 1)
+        return table[viewpoint[:, None], columns] if table.shape[1] else table.new_zeros(len(viewpoint), K)
+
+    def step(self, viewpoint: Tensor, view: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Move along candidate ``action`` (B,); stopping (the degree or more) stays. Return the new place.
+
+        After a move the agent looks along the view that showed the candidate, as the simulator does.
+        """
+        moves = action < self.degree[viewpoint]
+        column = torch.where(moves, action, 0)
+        return (
+            torch.where(moves, self.neighbor[viewpoint, column], viewpoint),
+            torch.where(moves, self.candidate_view[viewpoint, column], view),
+        )
+
+    def distance_m(self, viewpoint: Tensor, goal: Tensor) -> Tensor:
+        """Return shortest path lengths (B,) float64, inf where unreachable."""
+        same = self.scan[viewpoint] == self.scan[goal]
+        entry = torch.where(same, self.pair_row[viewpoint] + goal, 0)
+        return self.pair_distance[entry].masked_fill(~same, torch.inf)
+
+    def teacher(self, viewpoint: Tensor, goal: Tensor) -> Tensor:
+        """Return the candidate on the shortest path to the goal (B,); the stop index at the goal.
+
+        Raises:
+            ValueError: a goal is hidden (-1) or unreachable: there is no teacher for test splits.
+        """
+        if bool((goal < 0).any()):
+            raise ValueError("there is no teacher where the goal is hidden (test splits)")
+        same = self.scan[viewpoint] == self.scan[goal]
+        hop = self.pair_next[torch.where(same, self.pair_row[viewpoint] + goal, 0)].masked_fill(~same, -1).long()
+        found = self.neighbor[viewpoint] == hop[:, None]  # (B, K)
+        there = viewpoint == goal
+        if bool((~found.any(1) & ~there).any()):
+            raise ValueError("the goal can't be reached from a viewpoint of the batch")
+        return torch.where(there, self.degree[viewpoint], found.to(torch.uint8).argmax(1))
+
+    def reward(self, before_m: Tensor, after_m: Tensor, stopped: Tensor) -> Tensor:
+        """Return EnvDrop's reward: ± ``stop_reward`` by success at stop, ± ``progress_reward`` by progress.
+
+        Args:
+            before_m: distance to the goal before the decision, any shape.
+            after_m: and after it.
+            stopped: bool, the decision was to stop.
+
+        Returns:
+            float32. A move that leaves the distance exactly equal gets 0 (the reference raises there, B13).
+        """
+        success = torch.where(after_m < SUCCESS_RADIUS_M, self.stop_reward, -self.stop_reward)
+        # Compared, not subtracted: where the goal is out of reach both are inf.
+        progress = (after_m < before_m).float() - (after_m > before_m).float()
+        return torch.where(stopped, success, self.progress_reward * progress).float()
+
+    def walk(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Follow the teacher from start to goal.
+
+        Returns:
+            viewpoint (B, T) and view (B, T), which stay at the goal, and action (B, T), the stop index there.
+        """
+        viewpoint, view = batch.viewpoint, batch.view
+        steps = []
+        while True:
+            action = self.teacher(viewpoint, batch.goal)
+            steps.append((viewpoint, view, action))
+            if bool((viewpoint == batch.goal).all()):
+                break
+            viewpoint, view = self.step(viewpoint, view, action)
+        columns = [torch.stack(column, 1) for column in zip(*steps, strict=True)]
+        return columns[0], columns[1], columns[2]
+
+    def observe_walk(self, batch: Batch) -> Walk:
+        """Return what the speaker sees along the shortest paths of a batch (specification §6.1)."""
+        viewpoint, view, action = self.walk(batch)
+        B, T = viewpoint.shape
+        obs = self.observe(viewpoint.flatten(), view.flatten())
+        chosen = (torch.arange(B * T, device=self.device), action.flatten())
+        length = (viewpoint != batch.goal[:, None]).sum(1) + 1
+        parts = (obs.views, obs.view_angles, obs.candidates[chosen], obs.candidate_angles[chosen])
+        views, view_angles, actions, action_angles = (part.unflatten(0, (B, T)) for part in parts)
+        return Walk(views, view_angles, actions, action_angles, length)
+
+    def num_actions(self, view: Tensor, viewpoint: Tensor, action: Tensor) -> Tensor:
+        """Return how many simulator actions a move takes (B,): tilts, right turns, one step; 0 for stop."""
+        moves = action < self.degree[viewpoint]
+        target = self.candidate_view[viewpoint, torch.where(moves, action, 0)]
+        tilts = (target // NUM_HEADINGS - view // NUM_HEADINGS).abs()
+        turns = (target - view) % NUM_HEADINGS
+        return torch.where(moves, tilts + turns + 1, 0)
+
+
+def angle_features(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:
+    """Return [sin h, cos h, sin e, cos e] (…, 4) float32 (specification §3.3)."""
+    parts = (heading_rad.sin(), heading_rad.cos(), elevation_rad.sin(), elevation_rad.cos())
+    return torch.stack(parts, -1).float()

@@ -1,0 +1,86 @@
+"""Losses as pure functions of recorded decisions (specification §5.2, §6.2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def imitation_loss(teacher_log_prob: Tensor, mask: Tensor) -> Tensor:
+    """Sum the cross entropy over steps and divide by the batch size.
+
+    Args:
+        teacher_log_prob: (T, B) log-probability of the teacher's actions.
+        mask: (T, B) bool, True where a decision was taken.
+
+    Returns:
+        Scalar.
+    """
+    return -(teacher_log_prob * mask).sum() / mask.shape[1]
+
+
+def discounted_returns(reward: Tensor, mask: Tensor, bootstrap: Tensor, gamma: float) -> Tensor:
+    """Return R_t = r_t + γ R_{t+1}, starting from ``bootstrap``.
+
+    Args:
+        reward: (T, B) float; counted where ``mask`` is True.
+        mask: (T, B) bool.
+        bootstrap: (B,) value of the final observation for unfinished episodes, else 0.
+        gamma: discount per step.
+
+    Returns:
+        (T, B) float.
+    """
+    returns = torch.empty_like(reward)
+    following = bootstrap
+    for t in reversed(range(len(reward))):
+        following = gamma * following + reward[t] * mask[t]
+        returns[t] = following
+    return returns
+
+
+def actor_critic_loss(
+    action_log_prob: Tensor,
+    entropy: Tensor,
+    value: Tensor,
+    reward: Tensor,
+    mask: Tensor,
+    bootstrap: Tensor,
+    *,
+    gamma: float = 0.9,
+    entropy_weight: float = 0.01,
+    value_weight: float = 0.5,
+    normalize: str = "total",
+) -> Tensor:
+    """Return EnvDrop's advantage actor-critic loss; value gradients reach decoder and encoder.
+
+    Args:
+        action_log_prob: (T, B) of the sampled actions.
+        entropy: (T, B) of the policy.
+        value: (T, B) critic estimates.
+        reward: (T, B).
+        mask: (T, B) bool, True where a decision was taken.
+        bootstrap: (B,) detached value of the final observation for unfinished episodes, else 0.
+        gamma: discount.
+        entropy_weight: weight of the entropy bonus.
+        value_weight: weight of the squared error of the critic.
+        normalize: divide by the number of decisions (``total``), by the batch size (``batch``), or not (``none``).
+
+    Returns:
+        Scalar.
+    """
+    returns = discounted_returns(reward, mask, bootstrap, gamma)
+    advantage = (returns - value).detach()
+    per_step = -action_log_prob * advantage + value_weight * (returns - value) ** 2 - entropy_weight * entropy
+    total = (per_step * mask).sum()
+    divisor = {"total": mask.sum(), "batch": mask.shape[1], "none": 1}[normalize]
+    return total / divisor
+
+
+def word_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean cross entropy of the next words over non-padding positions.
+
+    Args:
+        logits: (B, L, W) for the word after each position.
+        tokens: (B, L) int64, padded with 0.
+    """
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1 : logits.shape[1]].flatten(), ignore_index=0)
