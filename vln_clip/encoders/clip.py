@@ -13,7 +13,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Encoder, Preprocess
+from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Crop, Encoder, Preprocess
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -112,7 +112,7 @@ def create(name: str, pretrained: bool | Path | str) -> Encoder:
     size = config["vision_cfg"].get("image_size", 224)
     size = (size, size) if isinstance(size, int) else tuple(size)
     interpolation = published.get("interpolation", "bicubic")
-    crop = "squash" if published.get("resize_mode") == "squash" else "center"
+    crop: Crop = "squash" if published.get("resize_mode") == "squash" else "center"
     mean, std = tuple(published.get("mean", CLIP_MEAN)), tuple(published.get("std", CLIP_STD))
     encoder = ClipEncoder(name, visual, config["embed_dim"], Preprocess(size, mean, std, crop, interpolation))
     if pretrained is True:
@@ -135,7 +135,6 @@ def load_visual(encoder: ClipEncoder, path: Path) -> None:
     prefix = "visual."
     own = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
     have = encoder.visual.state_dict()
-    own = {key: value.reshape(have[key].shape) if key in have and value.numel() == 1 else value for key, value in own.items()}
     optional = {key for key in have if key.endswith("num_batches_tracked")}
     wrong = {key for key in have.keys() & own.keys() if have[key].shape != own[key].shape}
     wrong |= (have.keys() - own.keys() - optional) | (own.keys() - have.keys())
@@ -167,4 +166,4 @@ def _grid_width(visual: nn.Module) -> int:
         return int(visual.attnpool.positional_embedding.shape[1])
     if isinstance(visual, open_clip.transformer.VisionTransformer):
         return int(visual.positional_embedding.shape[1])
-    return int(visual.trunk.num_features)  # type: ignore[union-attr]
+    return int(visual.trunk.num_features)  # type: ignore

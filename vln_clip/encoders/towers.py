@@ -7,7 +7,7 @@ import timm
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from vln_clip.encoders.base import Encoder, Preprocess
+from vln_clip.encoders.base import Crop, Encoder, Preprocess
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -71,9 +71,10 @@ def create(name: str, pretrained: bool | Path | str) -> Encoder:
         options["dynamic_img_size"] = True
     weights = "random"
     if pretrained:
-        path = Path(pretrained) if pretrained is not True else fetch_weights(name, published.hf_hub_id or "", _HUB_FILES)
+        given = pretrained is not True
+        path = Path(pretrained) if given else fetch_weights(name, published.hf_hub_id or "", _HUB_FILES)
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_state_dict(path)}}
-        weights = describe(path.name if pretrained is not True else model_name.partition(".")[2] or "timm", path)
+        weights = describe(path.name if given else model_name.partition(".")[2] or "timm", path)
     try:
         model = timm.create_model(model_name, **options)
     except (RuntimeError, KeyError) as error:
@@ -82,9 +83,16 @@ def create(name: str, pretrained: bool | Path | str) -> Encoder:
         first = str(error).strip().split("\n")[0]
         raise InputError(f"weights of {name} must fit its network, got {path} which does not: {first}") from error
     # The reference fed ImageNet networks whole views, unresized (specs/vln.md 3.2, specs/vl_tasks.md 1.6).
-    crop = "full" if name.startswith("imagenet_") else "center"
+    crop: Crop = "full" if name.startswith("imagenet_") else "center"
     size = published.input_size[1:]
-    transform = Preprocess(size, published.mean, published.std, crop, published.interpolation or "bicubic")
+    transform = Preprocess(
+        (size[0], size[1]), _triple(published.mean), _triple(published.std), crop, published.interpolation or "bicubic"
+    )
     encoder = TimmEncoder(name, model, transform)
     encoder.weights = weights
     return encoder
+
+
+def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
+    r, g, b = values
+    return r, g, b

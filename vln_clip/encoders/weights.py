@@ -24,7 +24,8 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 def offline() -> bool:
     """Return whether the environment forbids the network (VLN_CLIP_OFFLINE or HF_HUB_OFFLINE)."""
-    return any(os.environ.get(key, "").lower() in ("1", "true", "yes", "on") for key in ("VLN_CLIP_OFFLINE", "HF_HUB_OFFLINE"))
+    values = (os.environ.get(key, "") for key in ("VLN_CLIP_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.lower() in ("1", "true", "yes", "on") for value in values)
 
 
 def find_weights(repo_id: str, filenames: tuple[str, ...]) -> Path | None:
@@ -92,7 +93,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError) as error:
         kinds = "safetensors, a torch state dict or an OpenAI .pt archive"
-        raise InputError(f"weights must be {kinds}, got {path} which cannot be read as such ({_first(error)})") from error
+        raise InputError(f"weights must be {kinds}, got {path} which cannot be read ({_first(error)})") from error
     except Exception as error:  # safetensors raises its own class, which derives from Exception alone
         if type(error).__name__ != "SafetensorError":
             raise

@@ -1,0 +1,183 @@
+"""Readers and writers of the public feature formats, and conversion between them.
+
+TSV (EnvDrop, CLIP-ViL): no header row; tab-separated scan, viewpoint, image width, image height, vertical
+field of view, base64 of a little-endian float32 (36, D) array. HDF5 (HAMT, DUET): data sets
+``<scan>_<viewpoint id>`` of (36, D). All are read row by row.
+"""
+
+import base64
+import binascii
+import contextlib
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from vln_clip.errors import InputError
+from vln_clip.features.store import StoreHeader, numpy_rows, open_store, write_store
+from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
+
+STORE_SUFFIX = ".safetensors"
+TSV_SUFFIXES, HDF5_SUFFIXES = (".tsv", ".tsv.gz"), (".hdf5", ".h5")
+SUFFIXES = (STORE_SUFFIX, *TSV_SUFFIXES, *HDF5_SUFFIXES)
+_TSV_COLUMNS = 6
+_VFOV_DEG = 60
+
+Rows = Iterable[tuple[str, np.ndarray]]
+
+
+def format_of(path: Path) -> str:
+    """Return ``store``, ``tsv`` or ``hdf5`` by a file's name."""
+    name = path.name.lower()
+    for kind, suffixes in (("store", (STORE_SUFFIX,)), ("tsv", TSV_SUFFIXES), ("hdf5", HDF5_SUFFIXES)):
+        if name.endswith(suffixes):
+            return kind
+    raise InputError(f"a feature file must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
+
+
+def stem_of(path: Path) -> str:
+    """Return a feature file's name without its ending."""
+    return next(path.name[: -len(suffix)] for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix))
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield key and (36, D) array of each viewpoint of a feature file, one at a time."""
+    kind = format_of(path)
+    if not path.is_file():
+        raise InputError(f"feature file must exist, got {path} which does not")
+    if kind == "store":
+        yield from numpy_rows(open_store(path))
+    else:
+        yield from (read_tsv if kind == "tsv" else read_hdf5)(path)
+
+
+def read_tsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the rows of a TSV file, float32; see the module for the format.
+
+    Raises:
+        InputError: a row is truncated or has another number of columns; the message names the line.
+    """
+    width: int | None = None
+    opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
+    with opener(path, "rb") as stream:
+        for number, line in enumerate(_lines(path, stream), 1):
+            where = f"{path} line {number}"
+            columns = line.rstrip(b"\r\n").split(b"\t")
+            if len(columns) != _TSV_COLUMNS:
+                raise InputError(
+                    f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
+                    "the file may be truncated, fetch or write it again"
+                )
+            array = _decode(where, columns[5], width)
+            width = array.shape[1]
+            yield f"{columns[0].decode()}_{columns[1].decode()}", array
+
+
+def _lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield lines; a gzip file that ends early is bad input."""
+    try:
+        yield from stream
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} must be a complete gzip file, got one that ends early or is damaged") from error
+
+
+def _decode(where: str, cell: bytes, width: int | None) -> np.ndarray:
+    """Decode one features cell to (36, D) float32; ``width`` is the D of the rows before."""
+    unit = NUM_VIEWS * 4
+    expected = f"{NUM_VIEWS} x {width} float32 = {unit * width} bytes" if width else f"a multiple of {unit} bytes"
+    truncated = "the row may be truncated, fetch or write the file again"
+    try:
+        data = base64.b64decode(cell, validate=True)
+    except binascii.Error as error:
+        have = len(cell) * 3 // 4
+        found = f"about {have} bytes ({error})"
+        raise InputError(f"{where}: features must be base64 of {expected}, got {found}; {truncated}") from error
+    if (len(data) != unit * width) if width else (len(data) % unit or not data):
+        raise InputError(f"{where}: features must be {expected}, got {len(data)} bytes; {truncated}")
+    return np.frombuffer(data, "<f4").reshape(NUM_VIEWS, -1)
+
+
+def write_tsv(path: Path, rows: Rows) -> None:
+    """Write a TSV file (gzipped where the name ends in .gz), atomically."""
+    opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
+    with _replacing(path) as temporary, opener(temporary, "wb") as stream:
+        for key, features in rows:
+            scan, _, viewpoint_id = key.rpartition("_")
+            cell = base64.b64encode(np.ascontiguousarray(features, "<f4").tobytes())
+            fields = (scan, viewpoint_id, VIEW_WIDTH_PX, VIEW_HEIGHT_PX, _VFOV_DEG)
+            stream.write("".join(f"{value}\t" for value in fields).encode() + cell + b"\n")
+
+
+def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the data sets of an HDF5 file; see the module for the format."""
+    with _open_hdf5(path, "r") as archive:
+        for key in archive:
+            data = archive[key]
+            shape = tuple(getattr(data, "shape", ()))
+            if len(shape) != 2 or shape[0] != NUM_VIEWS:
+                raise InputError(f"{path}: {key} must be ({NUM_VIEWS}, D), got {shape or 'a group'}")
+            yield str(key), data[()]
+
+
+def write_hdf5(path: Path, rows: Rows) -> None:
+    """Write an HDF5 file, float32 data sets, atomically."""
+    with _replacing(path) as temporary, _open_hdf5(temporary, "w") as archive:
+        for key, features in rows:
+            archive.create_dataset(key, data=np.asarray(features, np.float32))
+
+
+def convert(source: Path, target: Path, dtype: str = "float16") -> int:
+    """Convert a feature file to the format that the target's name asks for.
+
+    Args:
+        source: store, TSV or HDF5.
+        target: store, TSV or HDF5; replaced where it exists.
+        dtype: type inside a store; the public formats hold float32.
+
+    Returns:
+        The number of viewpoints.
+    """
+    count = 0
+
+    def counted() -> Rows:
+        nonlocal count
+        for key, features in read_rows(source):
+            count += 1
+            yield key, features
+
+    kind = format_of(target)
+    if kind == "store":
+        known = open_store(source).header if format_of(source) == "store" else None
+        header = known or StoreHeader(stem_of(source), source=source.name)
+        write_store(target, header, counted(), dtype)
+    else:
+        (write_tsv if kind == "tsv" else write_hdf5)(target, counted())
+    return count
+
+
+def _open_hdf5(path: Path, mode: str) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(f"{path} needs the package h5py; run: pip install h5py") from error
+    try:
+        return h5py.File(path, mode)
+    except OSError as error:
+        raise InputError(f"{path} must be a complete HDF5 file, got one that cannot be opened ({error})") from error
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; on a clean exit the file takes its place, otherwise nothing stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = path.name[len(stem_of(path)) :]
+    temporary = path.with_name(f".{stem_of(path)}.{os.getpid()}{ending}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

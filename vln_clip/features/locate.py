@@ -1,0 +1,122 @@
+"""Where ``--features NAME`` is found: a file, the data folder, the cache. Extraction is the programs' matter."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from vln_clip.encoders.table import ENCODERS, PREFIXES
+from vln_clip.errors import InputError, unknown_name
+from vln_clip.features.formats import STORE_SUFFIX, SUFFIXES, convert, format_of, stem_of
+from vln_clip.features.store import FeatureStore, open_store
+from vln_clip.log import logger
+
+BLIND = "none"
+# What the public files are called, without their ending (specs/sources.md; address for messages).
+PUBLIC_ADDRESS = "https://nlp.cs.unc.edu/data/vln_clip/features/"
+PUBLIC_STEMS = {
+    "clip_rn50": "CLIP-ResNet-50-views",
+    "clip_rn101": "CLIP-ResNet-101-views",
+    "clip_rn50x4": "CLIP-ResNet-50x4-views",
+    "clip_vit_b32": "CLIP-ViT-B-32-views",
+    "imagenet_resnet152": "ResNet-152-imagenet",
+}
+
+
+def split_name(name: str) -> list[str]:
+    """Split ``a+b`` into its parts; ``none`` has no parts, a file is one part.
+
+    Raises:
+        InputError: a part is empty, or ``none`` beside others.
+    """
+    if name == BLIND:
+        return []
+    if Path(name).is_file():
+        return [name]
+    parts = name.split("+")
+    if not all(parts) or BLIND in parts:
+        raise InputError(f"features must be NAME, A+B, a file or none, got {name!r}")
+    return parts
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a part of ``--features`` names a file."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def file_stem(name: str) -> str:
+    """Return an encoder's name as a file name: ``open_clip:ARCH/TAG`` has characters that files cannot."""
+    name = "pixels" if name == "pixels:640" else name
+    return name.replace(":", "-").replace("/", "-")
+
+
+def find_store(name: str, data: Path, cache: Path, key: str) -> FeatureStore | None:
+    """Open the features of one name where they are on this machine.
+
+    Args:
+        name: an encoder's name, the stem of a file in ``<data>/features``, or a feature file.
+        data: the data folder; only read.
+        cache: the cache folder; TSV and HDF5 files are converted into it once.
+        key: name of the data set in the cache, see ``dataset_key``.
+
+    Returns:
+        The open store; None where nothing is found and an encoder of this name could make it.
+
+    Raises:
+        InputError: the file is missing or damaged, or the name is unknown (with a suggestion).
+    """
+    if is_file_name(name):
+        if not Path(name).is_file():
+            raise InputError(f"features must be a file or the name of an encoder, got {name!r} which does not exist")
+        return open_store(_as_store(Path(name), cache))
+    for stem in (file_stem(name), PUBLIC_STEMS.get(name)):
+        for suffix in SUFFIXES if stem else ():
+            path = data / "features" / f"{stem}{suffix}"
+            if path.is_file():
+                return open_store(_as_store(path, cache))
+    _check_name(name, data)
+    cached = cached_path(name, cache, key)
+    return open_store(cached) if cached.is_file() else None
+
+
+def cached_path(name: str, cache: Path, key: str) -> Path:
+    """Return where the extracted features of one encoder belong in the cache."""
+    return cache / "features" / key / f"{file_stem(name)}{STORE_SUFFIX}"
+
+
+def dataset_key(dataset: str, data: Path) -> str:
+    """Return a name for a data set in the cache, another one for another folder or other graphs."""
+    digest = hashlib.sha256(str(data.resolve()).encode())
+    for path in sorted((data / "connectivity").glob("*")):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return f"{dataset}-{digest.hexdigest()[:12]}"
+
+
+def check_width(stores: Sequence[FeatureStore], width: int, wanted_by: str) -> None:
+    """Raise ``InputError`` unless the widths of the stores add up to what a checkpoint or flag asks for."""
+    found = sum(store.width for store in stores)
+    if found != width:
+        files = ", ".join(str(store.path) for store in stores) or "no features"
+        wanted = f"{wanted_by} must have {width} columns"
+        raise InputError(f"features of the wrong width: {wanted}, got {found} from {files}")
+
+
+def _check_name(name: str, data: Path) -> None:
+    """Raise ``InputError`` unless an encoder has this name; files of the data folder count as known names."""
+    prefix, _, rest = name.partition(":")
+    if name in ENCODERS or (rest and prefix in PREFIXES):
+        return
+    files = [stem_of(path) for path in sorted((data / "features").glob("*")) if path.name.endswith(SUFFIXES)]
+    raise unknown_name("features", name, [*ENCODERS, *files, BLIND, "open_clip:ARCH/TAG", "timm:NAME"])
+
+
+def _as_store(path: Path, cache: Path) -> Path:
+    """Return a store with a file's features: itself, or its conversion in the cache."""
+    if format_of(path) == "store":
+        return path
+    state = path.stat()
+    digest = hashlib.sha256(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
+    target = cache / "features" / "converted" / f"{stem_of(path)}-{digest}{STORE_SUFFIX}"
+    if not target.is_file():
+        logger.info("converting %s into the cache, once", path)
+        convert(path, target)
+    return target

@@ -1,0 +1,241 @@
+"""Feature stores: one safetensors file per encoder and data set, opened by memory-mapping.
+
+Tensors: ``features`` (N, 36, D) float16 and ``viewpoints``, the N keys ``<scan>_<viewpoint id>`` as bytes of
+lines. The header says how the features came about. Files appear under their name only when complete.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vln_clip.errors import InputError
+from vln_clip.records import NUM_VIEWS
+
+FORMAT = "vln_clip.features/1"
+_HEADER_BYTES = 1 << 14  # room kept in front of the tensors, filled in at the end
+_DTYPES = {"float16": (np.float16, "F16"), "float32": (np.float32, "F32")}
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """How features came about; an empty string means unknown.
+
+    Attributes:
+        encoder: registry name, or the name of the file they were converted from.
+        weights: origin of the weights and the first digits of their SHA-256.
+        pooling: how a view became one vector.
+        projection: the space of that vector.
+        normalization: ``none`` or ``l2``.
+        channel_order: ``rgb`` or ``bgr``, as fed to the encoder.
+        render_size_px: width and height of the rendered views.
+        image_size_px: height and width that the encoder saw, (0, 0) for the rendered size.
+        resize: resize and crop rule.
+        source: data set or file.
+        stand_in_for: encoder that these features stand in for.
+        libraries: versions of the libraries used.
+    """
+
+    encoder: str
+    weights: str = ""
+    pooling: str = ""
+    projection: str = ""
+    normalization: str = ""
+    channel_order: str = ""
+    render_size_px: tuple[int, int] = (0, 0)
+    image_size_px: tuple[int, int] = (0, 0)
+    resize: str = ""
+    source: str = ""
+    stand_in_for: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> "StoreHeader":
+        """Read what ``json.dumps(asdict(header))`` wrote; unknown fields of newer versions are left out."""
+        known = {item.name for item in fields(cls)}
+        values = {key: value for key, value in json.loads(text).items() if key in known}
+        for key in ("render_size_px", "image_size_px"):
+            values[key] = tuple(values.get(key, (0, 0)))
+        return cls(**values)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that features depend on."""
+    found = {}
+    for name in ("vln-clip", "torch", "open_clip_torch", "timm", "numpy", "Pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStore:
+    """An open store.
+
+    Attributes:
+        path: the file.
+        header: how the features came about.
+        features: (N, 36, D), memory-mapped: rows are read when they are used.
+        keys: N keys ``<scan>_<viewpoint id>``.
+    """
+
+    path: Path
+    header: StoreHeader
+    features: Tensor
+    keys: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the encoder that really made the features."""
+        return self.header.encoder
+
+    @property
+    def width(self) -> int:
+        """Return D."""
+        return int(self.features.shape[2])
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Return the row of each key."""
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def standing_in_for(self, name: str) -> "FeatureStore":
+        """Return the same store, marked as standing in for another encoder's features."""
+        return replace(self, header=replace(self.header, stand_in_for=name))
+
+
+def open_store(path: Path) -> FeatureStore:
+    """Open a store without reading its features.
+
+    Raises:
+        InputError: the file is missing, damaged or no feature store.
+    """
+    if not path.is_file():
+        raise InputError(f"feature store must exist, got {path} which does not")
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(f"feature store must have the format {FORMAT}, got {path} with other tensors")
+            features = archive.get_tensor("features")
+            lines = archive.get_tensor("viewpoints")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"feature store must be complete, got {path} which cannot be read ({error})") from error
+    keys = tuple(lines.numpy().tobytes().decode().split("\n")) if lines.numel() else ()
+    if features.ndim != 3 or features.shape[1] != NUM_VIEWS or len(keys) != features.shape[0]:
+        found = f"{tuple(features.shape)} with {len(keys)} viewpoints"
+        raise InputError(f"feature store must hold (N, {NUM_VIEWS}, D) and N viewpoints, got {found} in {path}")
+    return FeatureStore(path, StoreHeader.from_json(metadata["header"]), features, keys)
+
+
+class StoreWriter:
+    """Write a store row by row; memory stays at one row. The file appears on a clean exit of the context."""
+
+    def __init__(self, path: Path, header: StoreHeader, dtype: str = "float16"):
+        if dtype not in _DTYPES:
+            raise InputError(f"dtype of a feature store must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        self.path, self.header = path, header
+        self.numpy_dtype, self.tag = _DTYPES[dtype]
+        self.keys: list[str] = []
+        self.width: int | None = None
+
+    def __enter__(self) -> "StoreWriter":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        self.temporary = Path(name)
+        self.stream = os.fdopen(handle, "wb")
+        self.stream.write(b"\0" * _HEADER_BYTES)
+        return self
+
+    def add(self, key: str, features: np.ndarray | Tensor) -> None:
+        """Append one viewpoint.
+
+        Args:
+            key: ``<scan>_<viewpoint id>``.
+            features: (36, D), any float type.
+        """
+        array = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
+        self.width = array.shape[1] if self.width is None else self.width
+        if array.shape != (NUM_VIEWS, self.width):
+            raise InputError(
+                f"features of {key} must be {(NUM_VIEWS, self.width)}, got {array.shape}; "
+                "all viewpoints of a store have one width"
+            )
+        with np.errstate(over="ignore"):
+            row = np.ascontiguousarray(array, self.numpy_dtype)
+        if not np.isfinite(row).all():
+            raise InputError(f"features of {key} must be finite in {row.dtype}, got values that are not")
+        self.stream.write(row.tobytes())
+        self.keys.append(key)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                self.stream.close()
+                _publish(self.temporary, self.path)
+        finally:
+            self.stream.close()
+            self.temporary.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        """Append the keys, then fill in the header in front of the tensors (safetensors pads with spaces)."""
+        if len(set(self.keys)) != len(self.keys):
+            twice = next(key for key in self.keys if self.keys.count(key) > 1)
+            raise InputError(f"viewpoints of a feature store must differ, got {twice} twice")
+        lines = "\n".join(self.keys).encode()
+        width = self.width or 0
+        size = len(self.keys) * NUM_VIEWS * width * np.dtype(self.numpy_dtype).itemsize
+        self.stream.write(lines)
+        text = json.dumps(
+            {
+                "__metadata__": {"format": FORMAT, "header": json.dumps(asdict(self.header))},
+                "features": {
+                    "dtype": self.tag,
+                    "shape": [len(self.keys), NUM_VIEWS, width],
+                    "data_offsets": [0, size],
+                },
+                "viewpoints": {"dtype": "U8", "shape": [len(lines)], "data_offsets": [size, size + len(lines)]},
+            }
+        ).encode()
+        room = _HEADER_BYTES - 8
+        assert len(text) <= room, len(text)
+        self.stream.seek(0)
+        self.stream.write(room.to_bytes(8, "little") + text.ljust(room))
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Give a complete temporary file its name and the permissions that new files have here."""
+    mask = os.umask(0)
+    os.umask(mask)
+    temporary.chmod(0o666 & ~mask)
+    temporary.replace(path)
+
+
+def write_store(
+    path: Path, header: StoreHeader, rows: Iterable[tuple[str, np.ndarray]], dtype: str = "float16"
+) -> None:
+    """Write a store from an iterable of keys and (36, D) arrays."""
+    with StoreWriter(path, header, dtype) as writer:
+        for key, features in rows:
+            writer.add(key, features)
+
+
+def numpy_rows(store: FeatureStore) -> Iterable[tuple[str, np.ndarray]]:
+    """Yield keys and (36, D) arrays of an open store."""
+    for key, row in zip(store.keys, torch.unbind(store.features), strict=True):
+        yield key, row.numpy()
