@@ -15,7 +15,7 @@ import numpy as np
 
 from vln_clip.errors import InputError
 from vln_clip.records import Episode, Pose, Prediction
-from vln_clip.tasks.files import parse_json, read_bytes
+from vln_clip.tasks.files import is_finite, parse_json, read_bytes
 from vln_clip.tasks.graph import Graph
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,7 @@ def _pose(element: object, instr_id: str | int, where: str) -> Pose:
         if len(values) == 1:
             return values[0], math.nan, math.nan
         heading, elevation = values[1:]
-        # The exact types first: bool is an int, and this line runs once per pose of a file.
-        numbers = type(heading) in (float, int) and type(elevation) in (float, int)
-        if numbers and math.isfinite(heading) and math.isfinite(elevation):
+        if is_finite(heading) and is_finite(elevation):
             return values[0], float(heading), float(elevation)
     raise InputError(
         f"{where}: elements of the trajectory of {instr_id} must be [viewpoint, heading, elevation] with finite "

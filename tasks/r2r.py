@@ -7,7 +7,6 @@ scans a split needs, then load just their graphs.
 
 import hashlib
 import logging
-import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.records import Episode
 from vln_clip.tasks import r2r_files
-from vln_clip.tasks.files import parse_json, read_bytes
+from vln_clip.tasks.files import is_finite, parse_json, read_bytes
 from vln_clip.tasks.graph import Graph
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ def place_on_graph(split: Split, graph: Graph) -> Split:
 def _subset(split: str) -> tuple[str, int | None]:
     """Split ``name@N`` into name and N."""
     name, at, number = split.rpartition("@")
-    if not at:
+    if not at or "/" in number:
         return split, None
     if not number.isdecimal() or int(number) == 0:
         raise InputError(f"split must be NAME or NAME@N with N a number of paths above 0, got {split!r}")
@@ -168,7 +167,7 @@ def _fault(item: dict) -> str | None:
         return f"path_id must be a number or a string, got {_kind(path_id)}"
     if not isinstance(item["scan"], str):
         return f"scan must be a string, got {_kind(item['scan'])}"
-    if isinstance(heading, bool) or not isinstance(heading, int | float) or not math.isfinite(heading):
+    if not is_finite(heading):
         return f"heading must be a finite number of radians, got {heading!r}"
     for field, what in (("path", "viewpoint ids"), ("instructions", "texts")):
         values = item[field]
