@@ -71,10 +71,10 @@ def create(name: str, pretrained: bool | Path | str) -> Encoder:
         options["dynamic_img_size"] = True
     weights = "random"
     if pretrained:
-        given = pretrained is not True
-        path = Path(pretrained) if given else fetch_weights(name, published.hf_hub_id or "", _HUB_FILES)
+        hub = pretrained is True
+        path = fetch_weights(name, published.hf_hub_id or "", _HUB_FILES) if pretrained is True else Path(pretrained)
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_state_dict(path)}}
-        weights = describe(path.name if given else model_name.partition(".")[2] or "timm", path)
+        weights = describe((model_name.partition(".")[2] or "timm") if hub else path.name, path)
     try:
         model = timm.create_model(model_name, **options)
     except (RuntimeError, KeyError) as error:

@@ -2,7 +2,7 @@
 
 from vln_clip.features.bank import FeatureBank, bank
 from vln_clip.features.formats import convert
-from vln_clip.features.locate import check_width, dataset_key, find_store, split_name
+from vln_clip.features.locate import check_width, dataset_key, features_used, find_store, split_name
 from vln_clip.features.store import FeatureStore, StoreHeader, StoreWriter, open_store
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "check_width",
     "convert",
     "dataset_key",
+    "features_used",
     "find_store",
     "open_store",
     "split_name",

@@ -7,9 +7,7 @@ field of view, base64 of a little-endian float32 (36, D) array. HDF5 (HAMT, DUET
 
 import base64
 import binascii
-import contextlib
 import gzip
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, numpy_rows, open_store, write_store
+from vln_clip.files import write_atomically
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 STORE_SUFFIX = ".safetensors"
@@ -104,12 +103,16 @@ def _decode(where: str, cell: bytes, width: int | None) -> np.ndarray:
 def write_tsv(path: Path, rows: Rows) -> None:
     """Write a TSV file (gzipped where the name ends in .gz), atomically."""
     opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
-    with _replacing(path) as temporary, opener(temporary, "wb") as stream:
-        for key, features in rows:
-            scan, _, viewpoint_id = key.rpartition("_")
-            cell = base64.b64encode(np.ascontiguousarray(features, "<f4").tobytes())
-            fields = (scan, viewpoint_id, VIEW_WIDTH_PX, VIEW_HEIGHT_PX, _VFOV_DEG)
-            stream.write("".join(f"{value}\t" for value in fields).encode() + cell + b"\n")
+
+    def write(temporary: Path) -> None:
+        with opener(temporary, "wb") as stream:
+            for key, features in rows:
+                scan, _, viewpoint_id = key.rpartition("_")
+                cell = base64.b64encode(np.ascontiguousarray(features, "<f4").tobytes())
+                fields = (scan, viewpoint_id, VIEW_WIDTH_PX, VIEW_HEIGHT_PX, _VFOV_DEG)
+                stream.write("".join(f"{value}\t" for value in fields).encode() + cell + b"\n")
+
+    write_atomically(path, write)
 
 
 def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -125,9 +128,13 @@ def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 def write_hdf5(path: Path, rows: Rows) -> None:
     """Write an HDF5 file, float32 data sets, atomically."""
-    with _replacing(path) as temporary, _open_hdf5(temporary, "w") as archive:
-        for key, features in rows:
-            archive.create_dataset(key, data=np.asarray(features, np.float32))
+
+    def write(temporary: Path) -> None:
+        with _open_hdf5(temporary, "w") as archive:
+            for key, features in rows:
+                archive.create_dataset(key, data=np.asarray(features, np.float32))
+
+    write_atomically(path, write)
 
 
 def convert(source: Path, target: Path, dtype: str = "float16") -> int:
@@ -149,14 +156,18 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
             count += 1
             yield key, features
 
-    kind = format_of(target)
-    if kind == "store":
-        known = open_store(source).header if format_of(source) == "store" else None
-        header = known or StoreHeader(stem_of(source), source=source.name)
-        write_store(target, header, counted(), dtype)
-    else:
-        (write_tsv if kind == "tsv" else write_hdf5)(target, counted())
+    known = open_store(source).header if format_of(source) == "store" else None
+    write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
     return count
+
+
+def write_rows(path: Path, header: StoreHeader, rows: Rows, dtype: str = "float16") -> None:
+    """Write a feature file in the format that its name asks for; only stores keep header and ``dtype``."""
+    kind = format_of(path)
+    if kind == "store":
+        write_store(path, header, rows, dtype)
+    else:
+        (write_tsv if kind == "tsv" else write_hdf5)(path, rows)
 
 
 def _open_hdf5(path: Path, mode: str) -> Any:
@@ -168,16 +179,3 @@ def _open_hdf5(path: Path, mode: str) -> Any:
         return h5py.File(path, mode)
     except OSError as error:
         raise InputError(f"{path} must be a complete HDF5 file, got one that cannot be opened ({error})") from error
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to; on a clean exit the file takes its place, otherwise nothing stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.name[len(stem_of(path)) :]
-    temporary = path.with_name(f".{stem_of(path)}.{os.getpid()}{ending}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -100,6 +100,15 @@ def check_width(stores: Sequence[FeatureStore], width: int, wanted_by: str) -> N
         raise InputError(f"features of the wrong width: {wanted}, got {found} from {files}")
 
 
+def features_used(stores: Sequence[FeatureStore]) -> str:
+    """Name what is really used, e.g. ``pixels standing in for clip_rn50x4``; ``none`` for a blind agent."""
+    names = []
+    for store in stores:
+        instead_of = store.header.stand_in_for
+        names.append(f"{store.name} standing in for {instead_of}" if instead_of else store.name)
+    return " + ".join(names) or BLIND
+
+
 def _check_name(name: str, data: Path) -> None:
     """Raise ``InputError`` unless an encoder has this name; files of the data folder count as known names."""
     prefix, _, rest = name.partition(":")
