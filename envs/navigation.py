@@ -25,6 +25,8 @@ from vln_clip.records import (
 class Bank(Protocol):
     """Features aligned with the tables; see ``vln_clip.features.FeatureBank``."""
 
+    width: int
+
     def views(self, index: Tensor) -> Tensor:
         """Return (B, V, D) features of viewpoints (B,)."""
         ...

@@ -5,6 +5,7 @@ Takes the place of EnvDrop's ``aug_paths.json``; such a file is read as any R2R 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
 from vln_clip.records import NUM_HEADINGS, Episode
+from vln_clip.tasks import r2r
 
 
 def sample_paths(
@@ -47,6 +49,15 @@ def sample_paths(
     drawn = pairs[rng.choice(len(pairs), size=count, p=weight / weight.sum())]
     view = NUM_HEADINGS + rng.integers(NUM_HEADINGS, size=count)
     return _unlabelled(drawn[:, 0], view, drawn[:, 1], device)
+
+
+def read_paths(
+    file: Path, dataset: str, data: Path, tables: NavTables, device: torch.device | str = "cpu"
+) -> EpisodeTable:
+    """Read a file of unlabelled paths such as EnvDrop's ``aug_paths.json``: whole paths or only their two ends."""
+    return from_episodes(
+        r2r.load_episodes(dataset, str(file.absolute()), data, tables, keep_empty=True), tables, device
+    )
 
 
 def from_episodes(episodes: Sequence[Episode], tables: NavTables, device: torch.device | str = "cpu") -> EpisodeTable:

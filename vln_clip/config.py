@@ -1,0 +1,244 @@
+"""What a training run is: every constant of the EnvDrop recipe with its default, and the presets.
+
+The defaults of ``TrainConfig`` are the paper's R2R recipe; ``PRESETS`` holds what other data sets change.
+"""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vln_clip.errors import InputError
+
+
+def _require(good: bool, name: str, rule: str, found: object) -> None:
+    if not good:
+        raise InputError(f"--{name.replace('_', '-')} must be {rule}, got {found}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes and dropout of follower and speaker."""
+
+    hidden_width: int = 512
+    """width of hidden states"""
+    word_width: int = 256
+    """width of word embeddings"""
+    action_width: int = 64
+    """width of the embedded own direction"""
+    angle_width: int = 128
+    """width of angle features, a multiple of 4"""
+    dropout: float = 0.5
+    """dropout in the follower, features apart"""
+    feature_dropout: float = 0.3
+    """element-wise dropout on visual features, follower and speaker"""
+    speaker_dropout: float = 0.6
+    """dropout in the speaker, features apart"""
+    pool_padding: bool = False
+    """pool the follower's initial state over padding too, as the reference does"""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_width", "word_width", "action_width", "angle_width"):
+            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        _require(self.hidden_width % 2 == 0, "hidden_width", "even", self.hidden_width)
+        _require(self.angle_width % 4 == 0, "angle_width", "a multiple of 4", self.angle_width)
+        for name in ("dropout", "feature_dropout", "speaker_dropout"):
+            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class FollowerConfig:
+    """How the follower learns: imitation plus advantage actor-critic."""
+
+    iters: int = 80_000
+    """optimizer steps of the follower"""
+    batch_size: int = 64
+    """episodes per rollout; an iteration has two (back-translation four)"""
+    feedback: Literal["sample", "teacher"] = "sample"
+    """sample: imitation and reinforcement; teacher: imitation alone"""
+    ml_weight: float = 0.2
+    """weight of imitation beside reinforcement"""
+    teacher_weight: float = 1.0
+    """weight of imitation alone (--feedback teacher)"""
+    optimizer: Literal["rms", "adam", "sgd"] = "rms"
+    """optimizer of the follower"""
+    lr: float = 1e-4
+    """its learning rate"""
+    clip_norm: float = 40.0
+    """largest gradient norm of encoder and of decoder, each"""
+    gamma: float = 0.9
+    """discount per step"""
+    entropy_weight: float = 0.01
+    """weight of the entropy bonus"""
+    value_weight: float = 0.5
+    """weight of the critic's squared error"""
+    normalize: Literal["total", "batch", "none"] = "total"
+    """divide the reinforcement loss by the decisions, the batch size or nothing"""
+    stop_reward: float = 2.0
+    """reward for stopping within 3 m, negative elsewhere"""
+    progress_reward: float = 1.0
+    """reward for a move towards the goal, negative for one away"""
+    max_action: int = 35
+    """most decisions per episode"""
+    max_input: int = 80
+    """most tokens per instruction, <BOS> and <EOS> included"""
+    eval_every: int = 100
+    """iterations between validations"""
+    train_batches: int = 20
+    """batches of the training split to validate on; 0 for none"""
+
+    def __post_init__(self) -> None:
+        for name in ("iters", "batch_size", "max_action", "eval_every", "lr", "clip_norm"):
+            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        _require(0 <= self.gamma <= 1, "gamma", "in [0, 1]", self.gamma)
+        _require(self.max_input >= 3, "max_input", "at least 3", self.max_input)
+        _require(self.train_batches >= 0, "train_batches", "0 or more", self.train_batches)
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """How the speaker learns: teacher forcing."""
+
+    speaker_iters: int = 80_000
+    """optimizer steps of the speaker"""
+    speaker_optimizer: Literal["rms", "adam", "sgd"] = "adam"
+    """optimizer of the speaker"""
+    speaker_lr: float = 1e-4
+    """its learning rate"""
+    speaker_eval_every: int = 500
+    """iterations between validations"""
+    max_decode: int = 120
+    """most words of a generated instruction"""
+
+    def __post_init__(self) -> None:
+        for name in ("speaker_iters", "speaker_lr", "speaker_eval_every", "max_decode"):
+            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class BackTranslationConfig:
+    """How the follower goes on with generated instructions."""
+
+    bt_iters: int | None = None
+    """optimizer steps of back-translation; by default half of what is left to --bt-until"""
+    bt_until: int = 200_000
+    """the reference counts on from the follower's best iteration to here, two per optimizer step"""
+    bt_eval_every: int = 50
+    """optimizer steps between validations"""
+    bt_feature_dropout: float = 0.4
+    """feature dropout on real data, environment dropout on generated"""
+    real_weight: float = 0.2
+    """weight of imitation on real instructions"""
+    aug_weight: float = 0.6
+    """weight of imitation on generated instructions"""
+    num_aug_paths: int = 100_000
+    """unlabelled paths to sample from the training buildings"""
+    aug_paths: Path | None = None
+    """R2R file of unlabelled paths (aug_paths.json) instead of sampled ones"""
+
+    def __post_init__(self) -> None:
+        _require(self.bt_iters is None or self.bt_iters > 0, "bt_iters", "positive", self.bt_iters)
+        _require(self.bt_eval_every > 0, "bt_eval_every", "positive", self.bt_eval_every)
+        _require(0 <= self.bt_feature_dropout < 1, "bt_feature_dropout", "in [0, 1)", self.bt_feature_dropout)
+        _require(self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a follower; with --bt a speaker and a back-translated follower too; evaluate and write the submission."""
+
+    features: str = "clip_rn50x4"
+    """encoder, A+B for two side by side, a feature file, or none for a blind agent"""
+    dataset: Literal["auto", "demo", "r2r"] = "auto"
+    """auto takes R2R where $VLN_CLIP_DATA holds it, else the demo world"""
+    bt: bool = False
+    """also train a speaker and go on with back-translation and environmental dropout"""
+    blind: bool = True
+    """also train a follower that sees nothing, for comparison"""
+    name: str | None = None
+    """folder below --runs; by default made of data set, features and --bt"""
+    runs: Path = Path("runs")
+    """folder of all runs"""
+    seed: int = 1
+    """of weights, orders, dropout and sampling"""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes a GPU where there is one"""
+    weights: Path | None = None
+    """file with the encoder's weights, where they can't be downloaded"""
+    model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
+    follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
+    speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)
+    back_translation: Annotated[BackTranslationConfig, tyro.conf.arg(name="")] = field(
+        default_factory=BackTranslationConfig
+    )
+
+    @property
+    def run_name(self) -> str:
+        """Return the name of the run's folder."""
+        if self.name:
+            return self.name
+        safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
+        return "_".join([self.dataset, safe] + ["bt"] * self.bt)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON values, for files."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+# What the demo world changes in the paper's recipe: small models, minutes instead of days.
+PRESETS = {
+    "r2r": TrainConfig(dataset="r2r"),
+    "demo": TrainConfig(
+        dataset="demo",
+        model=ModelConfig(hidden_width=256, word_width=128, angle_width=32, action_width=32),
+        follower=FollowerConfig(iters=800, lr=4e-4, max_action=15, eval_every=100, train_batches=4, optimizer="adam"),
+        speaker=SpeakerConfig(speaker_iters=600, speaker_lr=1e-3, speaker_eval_every=100, max_decode=60),
+        back_translation=BackTranslationConfig(bt_iters=300, bt_eval_every=50, num_aug_paths=20_000),
+    ),
+}
+
+
+def parse(argv: list[str] | None, find_dataset: Any) -> TrainConfig:
+    """Parse the command line on top of the preset of its data set.
+
+    Args:
+        argv: words; None reads ``sys.argv``.
+        find_dataset: turns ``auto`` into the data set that is there.
+    """
+    first, _ = tyro.cli(_DatasetOnly, args=argv, return_unknown_args=True, add_help=False)
+    dataset = find_dataset(first.dataset)
+    config = tyro.cli(TrainConfig, args=argv, default=PRESETS[dataset], prog="python -m vln_clip.train")
+    return replace(config, dataset=dataset)
+
+
+@dataclass(frozen=True)
+class _DatasetOnly:
+    dataset: str = "auto"
+
+
+def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Name the settings in which two saved configurations differ, with both values."""
+    differences = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(key), theirs.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            differences += changed_fields(a, b, prefix)
+        elif a != b:
+            differences.append(f"{prefix}{key} is {a!r} now and was {b!r}")
+    return differences
+
+
+def from_json(cls: Any, values: dict[str, Any]) -> Any:
+    """Build a flat configuration of a saved one; settings that no longer exist are an ``InputError``."""
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise InputError(f"the saved configuration has unknown settings {unknown}; it is of another version")
+    return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value

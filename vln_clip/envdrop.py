@@ -1,0 +1,202 @@
+"""The EnvDrop recipe (Tan et al. 2019): what one iteration of follower, speaker and back-translation does.
+
+Each class takes one optimizer step per call and returns numbers to log. Backward runs per rollout: gradients
+add up to those of the summed loss, and only one rollout's graph is alive at a time.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vln_clip.agents.follower import Follower
+from vln_clip.agents.nn import dropout
+from vln_clip.agents.speaker import Speaker, as_instruction
+from vln_clip.config import FollowerConfig
+from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
+from vln_clip.envs.navigation import Navigation
+from vln_clip.losses import actor_critic_loss, imitation_loss, word_loss
+from vln_clip.records import Batch
+from vln_clip.rollout import Rollout, roll_out, sampled, teacher_forced
+
+
+@dataclass
+class FollowerLearner:
+    """Imitation on one mini-batch, actor-critic on the next, one step.
+
+    Attributes:
+        world: with the features that the follower sees.
+        follower: the model.
+        optimizer: of the follower.
+        table: labelled episodes.
+        sampler: of their rows.
+        config: constants.
+        generator: source of dropout and sampling.
+        ml_weight: weight of imitation beside reinforcement.
+    """
+
+    world: Navigation
+    follower: Follower
+    optimizer: torch.optim.Optimizer
+    table: EpisodeTable
+    sampler: ShuffledSampler
+    config: FollowerConfig
+    generator: torch.Generator
+    ml_weight: float
+
+    def __call__(self) -> dict[str, float]:
+        """Take one optimizer step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        numbers = self.accumulate()
+        return numbers | self.update()
+
+    def accumulate(self) -> dict[str, float]:
+        """Add the gradients of real data."""
+        if self.config.feedback == "teacher":
+            return self.imitate(self.table.batch(self.sampler.next()), self.config.teacher_weight)
+        numbers: dict[str, float] = {}
+        if self.ml_weight:
+            numbers |= self.imitate(self.table.batch(self.sampler.next()), self.ml_weight)
+        return numbers | self.reinforce(self.table.batch(self.sampler.next()))
+
+    def imitate(self, batch: Batch, weight: float, noise: Tensor | None = None) -> dict[str, float]:
+        """Add the gradients of a teacher-forced rollout."""
+        record = self._roll_out(batch, noise, sample=False)
+        loss = weight * imitation_loss(record.teacher_log_prob, record.mask)
+        loss.backward()
+        return {"loss/imitation": float(loss.detach())}
+
+    def reinforce(self, batch: Batch, noise: Tensor | None = None) -> dict[str, float]:
+        """Add the gradients of a sampled rollout."""
+        record = self._roll_out(batch, noise, sample=True)
+        critic = self.follower.critic
+        value = torch.zeros_like(record.entropy).masked_scatter(record.mask, critic(record.hidden, self.generator))
+        bootstrap = torch.zeros(len(batch.goal), device=value.device)
+        if record.last_hidden is not None:
+            bootstrap[record.unfinished] = critic(record.last_hidden, self.generator).detach()
+        assert record.distance_m is not None
+        reward = self.world.reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
+        c = self.config
+        loss = actor_critic_loss(
+            record.action_log_prob,
+            record.entropy,
+            value,
+            reward,
+            record.mask,
+            bootstrap,
+            gamma=c.gamma,
+            entropy_weight=c.entropy_weight,
+            value_weight=c.value_weight,
+            normalize=c.normalize,
+        )
+        loss.backward()
+        decisions = record.mask.sum()
+        return {
+            "loss/reinforcement": float(loss.detach()),
+            "train/entropy_nat": float((record.entropy * record.mask).sum().detach() / decisions),
+            "train/reward": float((reward * record.mask).sum() / len(batch.goal)),
+            "train/steps": float(decisions / len(batch.goal)),
+        }
+
+    def update(self) -> dict[str, float]:
+        """Clip encoder and decoder, each by itself, and step; the critic is not clipped (P10)."""
+        norms = clip_each(self.follower, ("encoder", "decoder"), self.config.clip_norm)
+        self.optimizer.step()
+        return norms
+
+    def _roll_out(self, batch: Batch, noise: Tensor | None, sample: bool) -> Rollout:
+        return roll_out(
+            self.world,
+            self.follower,
+            batch,
+            sampled(self.generator) if sample else teacher_forced,
+            self.config.max_action,
+            generator=self.generator,
+            noise=noise,
+            teacher=not sample,
+            returns=sample,
+        )
+
+
+@dataclass
+class BackTranslationLearner:
+    """Real data as before, plus two rollouts on unlabelled paths that the speaker describes, one step.
+
+    Attributes:
+        real: learner on labelled data; its follower is trained.
+        speaker: frozen.
+        table: unlabelled paths.
+        sampler: of their rows.
+        aug_weight: weight of imitation on generated instructions.
+        noise_p: probability of environment dropout.
+        max_decode: most words of a generated instruction.
+    """
+
+    real: FollowerLearner
+    speaker: Speaker
+    table: EpisodeTable
+    sampler: ShuffledSampler
+    aug_weight: float
+    noise_p: float
+    max_decode: int
+
+    def __call__(self) -> dict[str, float]:
+        """Take one optimizer step."""
+        self.real.optimizer.zero_grad(set_to_none=True)
+        numbers = self.real.accumulate()
+        noise = self.environment_noise()
+        found = self.real.imitate(self.described(noise), self.aug_weight, noise)
+        noise = self.environment_noise()
+        found |= self.real.reinforce(self.described(noise), noise)
+        return numbers | {f"aug_{name}": value for name, value in found.items()} | self.real.update()
+
+    def environment_noise(self) -> Tensor:
+        """Draw environmental dropout (D,): one vector for a whole rollout (P11)."""
+        ones = torch.ones(self.real.world.bank.width, device=self.real.world.device)
+        return dropout(ones, self.noise_p, self.real.generator)
+
+    def described(self, noise: Tensor) -> Batch:
+        """Draw paths and let the speaker describe them under the same noise that the follower will see."""
+        batch = self.table.batch(self.sampler.next())
+        words = self.speaker.describe(self.real.world.observe_walk(batch), self.max_decode, noise)
+        batch.tokens, batch.length = as_instruction(words, self.speaker.bos)
+        return batch
+
+
+@dataclass
+class SpeakerLearner:
+    """Teacher forcing on one mini-batch, one step."""
+
+    world: Navigation
+    speaker: Speaker
+    optimizer: torch.optim.Optimizer
+    table: EpisodeTable
+    sampler: ShuffledSampler
+    clip_norm: float
+    generator: torch.Generator
+
+    def __call__(self) -> dict[str, float]:
+        """Take one optimizer step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = self.table.batch(self.sampler.next())
+        logits = self.speaker(self.world.observe_walk(batch), batch.tokens, batch.length, self.generator)
+        loss = word_loss(logits, batch.tokens)
+        loss.backward()
+        norms = clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm)
+        self.optimizer.step()
+        return {"loss/word": float(loss.detach())} | norms
+
+
+def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str, float]:
+    """Clip the gradient norm of each named part by itself and return the norms before."""
+    found = {}
+    for name in names:
+        total = nn.utils.clip_grad_norm_(model.get_submodule(name).parameters(), norm)
+        found[f"train/{name}_gradient_norm"] = float(total)
+    return found
+
+
+def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
+    """Build an optimizer with PyTorch's defaults (RMSprop: α 0.99, ε 1e-8), as the reference does."""
+    kinds = {"rms": torch.optim.RMSprop, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    return kinds[name](model.parameters(), lr=lr)

@@ -1,0 +1,209 @@
+"""A run's folder, and the loop that every training stage goes through: learn, validate, save, go on after a stop."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vln_clip import __version__, checkpoint, files
+from vln_clip.config import TrainConfig, changed_fields
+from vln_clip.errors import InputError
+from vln_clip.log import logger, progress
+
+LAST = "last"
+
+
+class Sampler(Protocol):
+    """A source of batches that can be put back where it was."""
+
+    def state(self) -> dict[str, Tensor]: ...  # noqa: D102
+    def restore(self, state: dict[str, Tensor]) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which validation score a best checkpoint maximizes: ``scores[split][metric] * sign``."""
+
+    folder: str
+    split: str
+    metric: str
+    sign: float = 1.0
+
+
+@dataclass
+class Stage:
+    """One model being trained.
+
+    Attributes:
+        name: folder of its checkpoints.
+        model: its weights are saved.
+        optimizer: of the model.
+        learn: takes one optimizer step and returns numbers to log.
+        validate: returns ``{split: {metric: value}}``.
+        best: checkpoints to keep.
+        iters: optimizer steps in all.
+        eval_every: steps between validations.
+        samplers: what draws the batches.
+        generator: source of dropout and sampling.
+        header: JSON values that every checkpoint of the stage carries.
+    """
+
+    name: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    learn: Callable[[], dict[str, float]]
+    validate: Callable[[], dict[str, dict[str, float]]]
+    best: list[Best]
+    iters: int
+    eval_every: int
+    samplers: Mapping[str, Sampler]
+    generator: torch.Generator
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """The folder ``runs/<name>``: configuration, metrics, TensorBoard events, checkpoints, results.
+
+    Opening it with another configuration than it began with is an ``InputError``.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.folder = config, config.runs / config.run_name
+        saved = self.folder / "config.json"
+        ours = json.loads(json.dumps(config.to_json()))
+        if saved.is_file():
+            try:
+                differences = changed_fields(ours, json.loads(saved.read_text()))
+            except ValueError as error:
+                raise InputError(f"{saved} must be a run's configuration, but can't be read: {error}") from None
+            if differences:
+                raise InputError(
+                    f"{self.folder} holds a run of another configuration: {'; '.join(differences[:4])}; "
+                    "give this one another --name, or remove that folder"
+                )
+        else:
+            files.save_json(saved, ours)
+        self._events: Any = None
+
+    @property
+    def results_file(self) -> Path:
+        """Return where the results go; its presence means that the run is finished."""
+        return self.folder / "results.json"
+
+    def checkpoint(self, stage: str, which: str) -> Path:
+        """Return the folder of a checkpoint."""
+        return self.folder / "checkpoints" / stage / which
+
+    def log(self, stage: str, iteration: int, values: dict[str, float]) -> None:
+        """Append numbers to ``metrics.jsonl`` and TensorBoard."""
+        line = {"stage": stage, "iteration": iteration} | {name: round(value, 6) for name, value in values.items()}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
+            self._events = SummaryWriter(str(self.folder / "events"))
+        for name, value in values.items():
+            self._events.add_scalar(f"{stage}/{name}", value, iteration)
+
+    def forget_after(self, stage: str, iteration: int) -> None:
+        """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
+        path = self.folder / "metrics.jsonl"
+        if path.is_file():
+            lines = [line for line in path.read_text().splitlines() if line]
+            rows = [json.loads(line) for line in lines]
+            kept = [
+                line
+                for line, row in zip(lines, rows, strict=True)
+                if row["stage"] != stage or row["iteration"] <= iteration
+            ]
+            if len(kept) < len(lines):
+                files.write_atomically(path, lambda temporary: temporary.write_text("".join(f"{k}\n" for k in kept)))
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
+    """Log what a stranger needs to know to repeat the run."""
+    logger.info("command: %s", " ".join(sys.argv))
+    logger.info("vln_clip %s, torch %s, device %s, seed %d", __version__, torch.__version__, device, config.seed)
+    logger.info("config: %s", json.dumps(config.to_json()))
+    logger.info("features: %s", features)
+
+
+def run_stage(run: Run, stage: Stage) -> None:
+    """Train a stage to its end, from its last checkpoint where there is one."""
+    scores = _restore(run, stage)
+    iteration = int(scores.pop("iteration", 0))
+    if iteration >= stage.iters:
+        logger.info("%s: already trained for %d iterations", stage.name, iteration)
+        return
+    parameters = sum(p.numel() for p in stage.model.parameters())
+    start = f"from iteration {iteration}" if iteration else "from the start"
+    logger.info("%s: %d parameters, %d iterations, %s", stage.name, parameters, stage.iters, start)
+    with progress() as bar:
+        task = bar.add_task(stage.name, total=stage.iters, completed=iteration, status="")
+        sums: dict[str, float] = {}
+        since = 0
+        while iteration < stage.iters:
+            for name, value in stage.learn().items():
+                sums[name] = sums.get(name, 0.0) + value
+            iteration, since = iteration + 1, since + 1
+            bar.update(task, completed=iteration)
+            if iteration % stage.eval_every and iteration < stage.iters:
+                continue
+            found = stage.validate()
+            values = {name: total / since for name, total in sums.items()}
+            values |= {f"{split}/{metric}": v for split, row in found.items() for metric, v in row.items()}
+            run.log(stage.name, iteration, values)
+            _save(run, stage, iteration, found, scores)
+            status = _status(stage, found)
+            bar.update(task, status=status)
+            logger.info("%s %d/%d  %s", stage.name, iteration, stage.iters, status)
+            sums, since = {}, 0
+
+
+def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:
+    """Return the scores that select checkpoints, for people."""
+    return "  ".join(f"{best.split} {best.metric} {found[best.split][best.metric]:.3f}" for best in stage.best)
+
+
+def _save(run: Run, stage: Stage, iteration: int, found: dict[str, dict[str, float]], scores: dict[str, float]) -> None:
+    """Save better checkpoints and the last one; ``scores`` holds the best so far and is updated."""
+    for best in stage.best:
+        value = found[best.split][best.metric] * best.sign
+        if value > scores.get(best.folder, -torch.inf):
+            scores[best.folder] = value
+            header = stage.header | {"stage": stage.name, "iteration": iteration, "scores": found}
+            checkpoint.save(run.checkpoint(stage.name, best.folder), stage.model, header)
+    state = checkpoint.named("optimizer", checkpoint.flatten_optimizer(stage.optimizer))
+    state["generator"] = stage.generator.get_state()
+    for name, sampler in stage.samplers.items():
+        state |= checkpoint.named(f"sampler_{name}", sampler.state())
+    header = stage.header | {"stage": stage.name, "iteration": iteration, "scores": found, "best": scores}
+    checkpoint.save(run.checkpoint(stage.name, LAST), stage.model, header, state)
+
+
+def _restore(run: Run, stage: Stage) -> dict[str, float]:
+    """Go on from the last checkpoint where there is one; return the best scores so far and ``iteration``."""
+    folder = run.checkpoint(stage.name, LAST)
+    if not (folder / checkpoint.FILE).is_file():
+        return {}
+    saved = checkpoint.load(folder)
+    checkpoint.restore_weights(stage.model, saved.weights, folder)
+    checkpoint.restore_optimizer(stage.optimizer, checkpoint.section(saved.state, "optimizer"))
+    stage.generator.set_state(saved.state["generator"])
+    for name, sampler in stage.samplers.items():
+        sampler.restore(checkpoint.section(saved.state, f"sampler_{name}"))
+    iteration = int(saved.header["iteration"])
+    run.forget_after(stage.name, iteration)
+    return saved.header["best"] | {"iteration": iteration}
