@@ -1,1 +1,11 @@
-"""The demo world: generated furnished houses in the public file formats."""
+"""The demo world: a seeded generator of furnished houses in the public file formats.
+
+Floor plan (``floorplan``), furniture (``furniture``, ``designs``, ``palette``), viewpoints and graph (``graph``,
+``house``), what can be seen (``sight``), instructions (``language``), splits (``world``), pictures (``raycast``,
+``shading``), files and cache (``build``), maps (``draw``).
+"""
+
+from vln_clip.envs.demo.build import build_demo, demo_data
+from vln_clip.envs.demo.config import DemoConfig
+
+__all__ = ["DemoConfig", "build_demo", "demo_data"]
