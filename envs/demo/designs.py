@@ -24,6 +24,7 @@ class Design:
         flat: lies on the floor and can be walked over.
         centre: stands free where the room is large.
         fixed_colour: the only colour it comes in.
+        outer: hangs on outer walls only.
     """
 
     width_m: float
@@ -34,6 +35,7 @@ class Design:
     flat: bool = False
     centre: bool = False
     fixed_colour: str | None = None
+    outer: bool = False
 
     @property
     def bottom_m(self) -> float:
@@ -322,6 +324,7 @@ DESIGNS: dict[str, Design] = {
             (BOX, -0.95, 0.02, 2.28, 0.95, 0.1, 2.36, "darkwood", WOOD),
         ),
         hung=True,
+        outer=True,
     ),
     "painting": Design(
         1.2,

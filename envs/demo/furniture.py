@@ -102,13 +102,24 @@ def _place(
             anchor = _centre_anchor(rng, room, design, turn)
         else:
             turn = int(rng.integers(4))
+            if design.outer and not _is_outer(plan, room, turn):
+                continue
             anchor = _wall_anchor(rng, room, design, turn)
         if anchor is None:
             continue
-        thing = _build(rng, name, design, colour, index, anchor, turn)
-        if not _collides(plan, room, thing, placed):
-            return thing
+        rect = _turned((-design.width_m / 2, 0.0, design.width_m / 2, design.depth_m), anchor, turn)
+        if not _collides(plan, room, design, rect, placed):
+            return _build(rng, name, design, colour, index, anchor, turn)
     return None
+
+
+def _is_outer(plan: FloorPlan, room: Room, turn: int) -> bool:
+    """Tell whether the wall that ``turn`` names (south, east, north, west) is an outer wall of the house."""
+    if turn in (0, 3):
+        return (room.y0 if turn == 0 else room.x0) == 0
+    if turn == 1:
+        return room.x1 == max(other.x1 for other in plan.rooms)
+    return room.y1 == max(other.y1 for other in plan.rooms)
 
 
 def _centre_anchor(rng: np.random.Generator, room: Room, design: Design, turn: int) -> tuple[float, float] | None:
@@ -186,19 +197,19 @@ def _overlap(a: Rect, b: Rect, gap: float = 0.0) -> bool:
     return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
 
 
-def _collides(plan: FloorPlan, room: Room, thing: Thing, placed: list[Thing]) -> bool:
+def _collides(plan: FloorPlan, room: Room, design: Design, rect: Rect, placed: list[Thing]) -> bool:
     """Tell whether a thing blocks a door or stands in another one (rugs only avoid rugs)."""
     for door in plan.doors:
         wide, deep = (DOOR_M / 2 + FRAME_M, _DOOR_CLEAR_M)[:: 1 if door.along_x else -1]
-        if not thing.flat and _overlap(thing.rect, (door.x - wide, door.y - deep, door.x + wide, door.y + deep)):
+        if not design.flat and _overlap(rect, (door.x - wide, door.y - deep, door.x + wide, door.y + deep)):
             return True
     for other in placed:
-        if thing.flat != other.flat:
+        if design.flat != other.flat:
             continue
-        apart = thing.bottom_m > other.top_m or other.bottom_m > thing.top_m
-        if not apart and _overlap(thing.rect, other.rect, 0.05 if thing.hung or other.hung else 0.12):
+        apart = design.bottom_m > other.top_m or other.bottom_m > design.top_m
+        if not apart and _overlap(rect, other.rect, 0.05 if design.hung or other.hung else 0.12):
             return True
-    x0, y0, x1, y1 = thing.rect
+    x0, y0, x1, y1 = rect
     return x0 < room.x0 or y0 < room.y0 or x1 > room.x1 or y1 > room.y1
 
 
