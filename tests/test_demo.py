@@ -149,7 +149,7 @@ def test_default_world_is_as_large_as_promised(world):
         edges = gaps[house.joined]
         assert 1.8 <= edges.mean() <= 2.8
         assert edges.max() <= 4
-    assert 3 <= np.mean([house.joined.sum(axis=1).mean() for house in world.houses]) <= 5
+    assert 2.8 <= np.mean([house.joined.sum(axis=1).mean() for house in world.houses]) <= 5
 
 
 def test_edges_pass_no_wall_and_no_furniture(world):

@@ -54,7 +54,7 @@ class FloorPlan:
 
 def make_plan(rng: np.random.Generator) -> FloorPlan | None:
     """Draw a floor plan; None where the drawn one has no way to connect its rooms."""
-    width, depth = rng.uniform(11.0, 14.5), rng.uniform(9.5, 12.5)
+    width, depth = rng.uniform(12.0, 15.0), rng.uniform(10.5, 13.0)
     hall, rects = None, []
     if rng.random() < 0.6:
         wide = rng.uniform(2.0, 2.3)

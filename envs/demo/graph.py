@@ -7,7 +7,7 @@ from scipy.sparse.csgraph import dijkstra
 from vln_clip.envs.demo.floorplan import FloorPlan, wall_rects
 from vln_clip.envs.demo.furniture import Thing
 
-_SPACING_M, _DOOR_SPACING_M, _MAX_EDGE_M, _MIN_ANGLE_RAD = 1.8, 1.4, 4.0, 0.5
+_SPACING_M, _DOOR_SPACING_M, _MAX_EDGE_M, _MIN_ANGLE_RAD = 2.0, 1.6, 4.0, 0.5
 _WALL_CLEAR_M, _THING_CLEAR_M = 0.5, 0.25
 
 
