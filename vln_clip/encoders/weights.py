@@ -8,6 +8,7 @@ import hashlib
 import os
 import pickle
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -89,7 +90,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         if _is_torchscript(path):
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+            with warnings.catch_warnings():  # the format is deprecated for new files, not for old ones
+                warnings.simplefilter("ignore", FutureWarning)
+                return dict(torch.jit.load(path, map_location="cpu").state_dict())
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError) as error:
         kinds = "safetensors, a torch state dict or an OpenAI .pt archive"
