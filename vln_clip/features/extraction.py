@@ -20,7 +20,7 @@ from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
-_TIMED_VIEWS = 4
+_TIMED_VIEWS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,23 +147,35 @@ def extract_rows(
             on_progress(done)
 
 
-def estimate_s(encoder: Encoder, panoramas: Sequence[Panorama], source: Source, options: Options) -> float:
-    """Time one panorama's rendering and one batch of the encoder, and return what all panoramas would take."""
-    device, size_px = _device_of(encoder), options.size_px(encoder)
-    draw_s, views = float("inf"), torch.empty(0)
-    for _ in range(2):  # the first run warms caches; the better one counts
-        start_s = time.perf_counter()
-        views = source.draw(source.load(panoramas[0]).to(device), panoramas[0], size_px)
-        _wait(device)
-        draw_s = min(draw_s, time.perf_counter() - start_s)
-    few = views[: NUM_VIEWS if device.type == "cuda" else _TIMED_VIEWS]
-    encode_views(encoder, few[:1], options)
-    _wait(device)
+def estimate_s(
+    encoder: Encoder, panoramas: Sequence[Panorama], source: Source, options: Options, limit_s: float = float("inf")
+) -> float:
+    """Time one batch of the encoder and the rendering of one panorama, and return what all panoramas would take.
+
+    Where the encoder alone is over ``limit_s``, rendering is not timed.
+    """
+    device, (width, height) = _device_of(encoder), options.size_px(encoder)
+    few = torch.zeros(NUM_VIEWS if device.type == "cuda" else _TIMED_VIEWS, height, width, 3, dtype=torch.uint8)
+    encode_s = min(
+        _seconds(device, lambda: encode_views(encoder, few, options)) for _ in range(2)
+    )  # the first warms up
+    total_s = encode_s * NUM_VIEWS / len(few) * len(panoramas)
+    if total_s > limit_s:
+        return total_s
+
+    def draw() -> None:
+        source.draw(source.load(panoramas[0]).to(device), panoramas[0], (width, height))
+
+    return total_s + min(_seconds(device, draw) for _ in range(2)) * len(panoramas)
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Return the time that some work takes until the device has finished."""
     start_s = time.perf_counter()
-    encode_views(encoder, few, options)
-    _wait(device)
-    encode_s = (time.perf_counter() - start_s) * NUM_VIEWS / len(few)
-    return (draw_s + encode_s) * len(panoramas)
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start_s
 
 
 def affordable_encoder(
@@ -181,7 +193,7 @@ def affordable_encoder(
             create_encoder(name, True)
         except InputError:
             return None, "neither are its weights (the network is switched off)"
-    total_s = estimate_s(create_encoder(name, False, device), panoramas, source, Options())
+    total_s = estimate_s(create_encoder(name, False, device), panoramas, source, Options(), limit_s)
     if total_s > limit_s:
         return None, f"extracting them would take about {total_s / 60:.0f} minutes on this machine"
     try:
@@ -192,9 +204,3 @@ def affordable_encoder(
 
 def _device_of(encoder: Encoder) -> torch.device:
     return next(itertools.chain(encoder.parameters(), encoder.buffers())).device
-
-
-def _wait(device: torch.device) -> None:
-    """Wait for the device, so that clocks tell the truth."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
