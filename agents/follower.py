@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vln_clip.agents.nn import RaggedLSTM, attend, drop_features, dropout, feature_scale, lstm_cell, step_linear
+from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale, lstm_cell, step_linear
 from vln_clip.records import Observation
 
 ANGLES = 4  # sin and cos of heading and elevation; tiled to the angle width in the reference
@@ -162,26 +162,21 @@ class Decoder(nn.Module):
         action = dropout(torch.tanh(weights.action(obs.own_angles)), p, generator)
         views, scale = self._features(obs.views, state)
         query = weights.views(dropout(state.attended, p, generator))  # (B, D + 4)
-        scores = _dot(views, query[:, :D] * scale) + _dot(obs.view_angles, query[:, D:])  # (B, V)
+        scores = dot(views, query[:, :D] * scale) + dot(obs.view_angles, query[:, D:])  # (B, V)
         seen, attention = attend(scores, views)
         direction = torch.bmm(attention.unsqueeze(1), obs.view_angles).squeeze(1)
         gates = weights.lstm(torch.cat([action, seen * scale, direction, state.attended], -1))
         hidden, cell = lstm_cell(gates, state.cell)
 
         dropped = dropout(hidden, p, generator)
-        read, _ = attend(_dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
+        read, _ = attend(dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
         attended = torch.tanh(weights.text_out(torch.cat([read, dropped], -1)))
 
         candidates, scale = self._features(obs.candidates, state)
         query = weights.candidates(dropout(attended, p, generator))
-        logits = _dot(candidates, query[:, :D] * scale) + _dot(obs.candidate_angles, query[:, D:])  # (B, K)
+        logits = dot(candidates, query[:, :D] * scale) + dot(obs.candidate_angles, query[:, D:])  # (B, K)
         logits = logits.masked_fill(~obs.candidate_mask, -torch.inf)
         return replace(state, attended=attended, cell=cell), logits, hidden
-
-
-def _dot(keys: Tensor, query: Tensor) -> Tensor:
-    """Return keys (B, N, D) · query (B, D) -> (B, N)."""
-    return torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1)
 
 
 class Critic(nn.Module):

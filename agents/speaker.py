@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import ANGLES, Attention
-from vln_clip.agents.nn import RaggedLSTM, attend, drop_features, dropout, feature_scale
+from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale
 from vln_clip.records import Walk
 
 
@@ -38,8 +38,7 @@ class SpeakerEncoder(nn.Module):
         angles = walk.view_angles.flatten(0, 1)
         query = self.attention_layer.linear_in(states)
         folded = query[:, D:].unflatten(1, (-1, ANGLES)).sum(1)  # the four angles are tiled in the reference
-        scores = torch.bmm(views, (query[:, :D] * scale).unsqueeze(2)) + torch.bmm(angles, folded.unsqueeze(2))
-        seen, weights = attend(scores.squeeze(2), views)
+        seen, weights = attend(dot(views, query[:, :D] * scale) + dot(angles, folded), views)
         direction = torch.bmm(weights.unsqueeze(1), angles).squeeze(1)
         assert self.attention_layer.linear_out is not None
         context = torch.cat([seen * scale, self._tiled(direction), states], -1)

@@ -25,6 +25,7 @@ from vln_clip.records import (
 class Bank(Protocol):
     """Features aligned with the tables; see ``vln_clip.features.FeatureBank``."""
 
+    name: str
     width: int
 
     def views(self, index: Tensor) -> Tensor:

@@ -72,8 +72,8 @@ def actor_critic_loss(
     advantage = (returns - value).detach()
     per_step = -action_log_prob * advantage + value_weight * (returns - value) ** 2 - entropy_weight * entropy
     total = (per_step * mask).sum()
-    divisor = {"total": mask.sum(), "batch": mask.shape[1], "none": 1}[normalize]
-    return total / divisor
+    divisors: dict[str, int | Tensor] = {"total": mask.sum(), "batch": mask.shape[1], "none": 1}
+    return total / divisors[normalize]
 
 
 def word_loss(logits: Tensor, tokens: Tensor) -> Tensor:

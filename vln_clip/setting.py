@@ -101,9 +101,7 @@ class Setting:
 
     def stores(self, features: str, width: int | None = None, weights: Path | None = None) -> list[FeatureStore]:
         """Open features by name, extracting them where that is possible here."""
-        return extract.resolve_or_extract(
-            features, self.dataset, self.data, cache_dir(), self.device, width
-        )
+        return extract.resolve_or_extract(features, self.dataset, self.data, cache_dir(), self.device, width)
 
     def world(self, stores: Sequence[FeatureStore], **rewards: float) -> Navigation:
         """Return the world seen through some features; none make a blind one."""
