@@ -348,11 +348,12 @@ DESIGNS: dict[str, Design] = {
         0.6,
         0.08,
         (
-            (BOX, -0.3, 0.0, 1.5, 0.3, 0.05, 2.1, "main", PLAIN),
+            (BOX, -0.3, 0.0, 1.5, 0.3, 0.05, 2.1, "darkwood", WOOD),
             (BOX, -0.22, 0.05, 1.58, 0.22, 0.06, 2.02, "white", PLAIN),
             (BOX, -0.01, 0.06, 1.8, 0.01, 0.07, 2.0, "dark", PLAIN),
             (BOX, 0.0, 0.06, 1.79, 0.14, 0.07, 1.81, "dark", PLAIN),
         ),
+        coloured=False,
         hung=True,
     ),
 }
