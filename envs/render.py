@@ -61,7 +61,10 @@ def load_skybox(folder: Path, viewpoint_id: str, size_px: int | None = None) -> 
     else:
         faces = _split_strip(strip)
     if size_px is not None:
-        faces = [face if face.size == (size_px, size_px) else face.resize((size_px,) * 2, Image.BOX) for face in faces]
+        faces = [
+            face if face.size == (size_px, size_px) else face.resize((size_px,) * 2, Image.Resampling.BOX)
+            for face in faces
+        ]
     return torch.from_numpy(np.stack([np.asarray(face) for face in faces]))  # (6, S, S, 3)
 
 
