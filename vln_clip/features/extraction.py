@@ -1,13 +1,14 @@
 """Extraction: panoramas in, rows of features out. Where images come from is the caller's matter (``Source``)."""
 
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 _TIMED_VIEWS = 2
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,22 +131,57 @@ def extract_rows(
     options: Options,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Render and encode panoramas one after the other; the next skyboxes are read meanwhile.
+    """Render and encode panoramas; the next skyboxes are read meanwhile.
+
+    Networks get one panorama after the other. Encoders that are no network work on one panorama per CPU core:
+    their operations are too small to be split.
 
     Yields:
         Key and (36, D) float32 array of each panorama, in order.
     """
     size_px, device = options.size_px(encoder), _device_of(encoder)
-    with ThreadPoolExecutor(2) as pool:
-        waiting: deque[Future[Tensor]] = deque()
-        coming = iter(panoramas)
-        waiting.extend(pool.submit(source.load, panorama) for panorama in itertools.islice(coming, 4))
-        for done, panorama in enumerate(panoramas, 1):
-            faces = waiting.popleft().result()
-            waiting.extend(pool.submit(source.load, following) for following in itertools.islice(coming, 1))
-            views = source.draw(faces.to(device), panorama, size_px)
-            yield panorama.key, encode_views(encoder, views, options).cpu().numpy()
-            on_progress(done)
+
+    def encode(faces: Tensor, panorama: Panorama) -> np.ndarray:
+        views = source.draw(faces.to(device), panorama, size_px)
+        return encode_views(encoder, views, options).cpu().numpy()
+
+    if encoder.trainable or device.type != "cpu":
+        loaded = _in_order(source.load, panoramas, num_threads=2)
+        rows: Iterator[np.ndarray] = (
+            encode(faces, panorama) for faces, panorama in zip(loaded, panoramas, strict=True)
+        )
+    else:
+        rows = _in_order(lambda panorama: encode(source.load(panorama), panorama), panoramas, _num_cpus(), single=True)
+    for done, (panorama, row) in enumerate(zip(panoramas, rows, strict=True), 1):
+        yield panorama.key, row
+        on_progress(done)
+
+
+def _in_order(
+    work: Callable[[Panorama], Result], panoramas: Sequence[Panorama], num_threads: int, single: bool = False
+) -> Iterator[Result]:
+    """Yield the results of some work in the order of the panoramas; threads run a little ahead.
+
+    ``single`` lets every thread's tensor operations run in that thread alone.
+    """
+    threads_before = torch.get_num_threads()
+    prepare = (lambda: torch.set_num_threads(1)) if single else None
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=prepare) as pool:
+            waiting: deque[Future[Result]] = deque()
+            coming = iter(panoramas)
+            waiting.extend(pool.submit(work, panorama) for panorama in itertools.islice(coming, 2 * num_threads))
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(work, panorama) for panorama in itertools.islice(coming, 1))
+                yield result
+    finally:
+        if single:
+            torch.set_num_threads(threads_before)  # the setting leaks into threads that start later
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def estimate_s(
