@@ -136,7 +136,7 @@ class Navigation:
             raise ValueError("there is no teacher where the goal is hidden (test splits)")
         same = self.scan[viewpoint] == self.scan[goal]
         hop = self.pair_next[torch.where(same, self.pair_row[viewpoint] + goal, 0)].masked_fill(~same, -1).long()
-        found = self.neighbor[viewpoint] == hop[:, None]  # (B, K)
+        found = (self.neighbor[viewpoint] == hop[:, None]) & (hop >= 0)[:, None]  # (B, K); padding is -1 as well
         there = viewpoint == goal
         if bool((~found.any(1) & ~there).any()):
             raise ValueError("the goal can't be reached from a viewpoint of the batch")
