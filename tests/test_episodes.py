@@ -210,7 +210,7 @@ def test_a_missing_path_file_is_bad_input(tables, tmp_path):
 def test_the_toy_data_set_compiles(tmp_path, monkeypatch):
     setting, _ = toy_setting(tmp_path, monkeypatch)
     assert list(setting.splits) == ["train", "val_unseen", "val_seen", "test"]
-    assert [len(setting.table(name)) for name in setting.splits] == [46, 8, 8, 8]
+    assert [len(setting.table(name)) for name in setting.splits] == [69, 12, 12, 12]
     assert [setting.table(name).has_goals for name in setting.splits] == [True, True, True, False]
     tokens = setting.table("train").tokens
     assert tokens[:, 0].eq(setting.vocabulary.bos).all()

@@ -96,7 +96,7 @@ def toy_tables(folder, scans=("alpha", "beta", "gamma")):
 
 
 def path_item(path_id, tables, scan, start, goal, hidden=False, heading=0.3):
-    """Return an R2R item: the shortest path and two instructions that name its goal."""
+    """Return an R2R item: the shortest path and three instructions that name its goal."""
     a, b = tables.index(scan, start), tables.index(scan, goal)
     path = [tables.viewpoint_ids[i] for i in tables.shortest_path(a, b)]
     place = PLACES[int(goal[1])]
@@ -106,12 +106,16 @@ def path_item(path_id, tables, scan, start, goal, hidden=False, heading=0.3):
         "path_id": path_id,
         "path": path[:1] if hidden else path,
         "heading": heading,
-        "instructions": [f"Walk to the {place}.", f"Leave this room and stop in the {place}."],
+        "instructions": [
+            f"Walk to the {place}.",
+            f"Leave this room and stop in the {place}.",
+            f"Find the {place}, then wait.",
+        ],
     }
 
 
 def write_splits(data, tables):
-    """Write R2R_{train,val_seen,val_unseen,test}.json: 46 train instructions in alpha and gamma, 8 in each other."""
+    """Write R2R_{train,val_seen,val_unseen,test}.json: 69 train instructions in alpha and gamma, 12 in each other."""
     folder = data / "R2R"
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [(i, j) for i in range(8) for j in range(8) if abs(i - j) in (2, 3)]
