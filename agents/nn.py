@@ -66,6 +66,15 @@ class _Tape:
 
     def __init__(self) -> None:
         self.uses: list[tuple[Tensor, Tensor]] = []
+        self.backward_pass = -1
+
+    def add(self, x: Tensor, grad: Tensor) -> None:
+        """Note a use; what a pass that asked for no weight gradient left behind is forgotten."""
+        current = torch._C._current_graph_task_id()
+        if current != self.backward_pass:
+            self.uses.clear()
+            self.backward_pass = current
+        self.uses.append((x, grad))
 
 
 class _CollectWeightGrad(torch.autograd.Function):
@@ -101,7 +110,7 @@ class _StepLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
         x, weight = ctx.saved_tensors
-        ctx.tape.uses.append((x, grad))
+        ctx.tape.add(x, grad)
         return grad @ weight if ctx.needs_input_grad[0] else None, None, None, None
 
 
