@@ -148,7 +148,8 @@ class NavTables:
 
     def is_edge(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return whether ``b`` is a navigable neighbour of ``a``."""
-        return (self.neighbor[np.asarray(a)] == np.asarray(b)[..., None]).any(-1)
+        b = np.asarray(b)
+        return (self.neighbor[np.asarray(a)] == b[..., None]).any(-1) & (b >= 0)  # padding is -1
 
     def shortest_path(self, a: int, b: int) -> list[int]:
         """Return the viewpoints from ``a`` to ``b``, both included; unreachable is a ``ValueError``."""

@@ -185,6 +185,7 @@ def test_what_is_out_of_reach_is_infinitely_far(tmp_path):
         assert tables.distance_m(start, goal) == np.inf
         assert tables.next_hop(start, goal) == -1
         assert not tables.is_edge(start, goal)
+        assert not tables.is_edge(start, -1)
         with pytest.raises(ValueError, match="no path from"):
             tables.shortest_path(start, goal)
     assert tables.distance_m(g[4], g[4]) == 0
