@@ -207,7 +207,7 @@ _cached_grid = functools.lru_cache(maxsize=4)(_sampling_grid)
 
 
 def _world_rays(views: tuple[tuple[float, float], ...], width_px: int, height_px: int, vfov_rad: float) -> Tensor:
-    """Return the world ray of every pixel, (V, H, W, 3) float64, not normalised."""
+    """Return the world ray of every pixel, (V, H, W, 3) float64, not normalized."""
     tangent = math.tan(vfov_rad / 2)
     columns = (2 * (torch.arange(width_px, dtype=torch.float64) + 0.5) / width_px - 1) * width_px / height_px * tangent
     rows = (1 - 2 * (torch.arange(height_px, dtype=torch.float64) + 0.5) / height_px) * tangent

@@ -12,7 +12,7 @@ from vln_clip.envs.demo.draw import draw_map
 from vln_clip.envs.demo.floorplan import wall_rects
 from vln_clip.envs.demo.graph import blocked, obstacles
 from vln_clip.envs.demo.house import make_house
-from vln_clip.envs.demo.palette import COLOURS
+from vln_clip.envs.demo.palette import COLORS
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.demo.world import MAX_STEPS, MIN_STEPS, World, plan_world
 from vln_clip.envs.render import load_skybox
@@ -192,22 +192,22 @@ def test_words_are_a_small_vocabulary_and_none_is_rare(world):
     )
     assert 100 <= len(counts) <= 250
     assert min(counts.values()) >= 5
-    assert set(COLOURS) <= set(counts)
+    assert set(COLORS) <= set(counts)
     for split in ("val_seen", "val_unseen", "test"):
         for record in world.splits[split]:
             for text in record.instructions:
                 assert text[0].isupper()
                 assert text.endswith(".")
-                assert set(re.findall(r"\w+", text.lower())) & set(COLOURS)
+                assert set(re.findall(r"\w+", text.lower())) & set(COLORS)
 
 
-def test_door_frame_is_drawn_in_its_colour_beside_the_viewpoint_in_it():
+def test_door_frame_is_drawn_in_its_color_beside_the_viewpoint_in_it():
     house = make_house(0, 0)
     scene = make_scene(house)
     faces = render_skybox(scene, 0, 32)
     assert faces.shape == (6, 32, 32, 3)
     assert faces.dtype == np.uint8
-    # Viewpoint 0 stands in doorway 0: the frame's colour shows beside it, on the two faces along the wall.
+    # Viewpoint 0 stands in doorway 0: the frame's color shows beside it, on the two faces along the wall.
     frame = np.array(house.things[0].solids[0].rgb) / 255
     door = house.plan.doors[0]
     for face in (4, 2) if door.along_x else (3, 1):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from vln_clip.encoders import ENCODERS, create_encoder, pooled_width
 from vln_clip.encoders.base import Preprocess
 from vln_clip.encoders.clip import resample_table
-from vln_clip.encoders.pixels import colour_table, projection
+from vln_clip.encoders.pixels import color_table, projection
 from vln_clip.encoders.table import WIDTHS
 from vln_clip.errors import InputError
 from vln_clip.registry import resolve
@@ -216,8 +216,8 @@ def test_pixels_projection_loses_nothing():
     assert torch.allclose(matrix @ matrix.T, torch.eye(315, dtype=torch.float64), atol=1e-4)
 
 
-def test_pixels_sees_the_colour_of_a_small_object():
-    views = torch.full((3, 3, 96, 128), 0.7)  # grey wall; a red, the same red, and a blue box of 2 % of the view
+def test_pixels_sees_the_color_of_a_small_object():
+    views = torch.full((3, 3, 96, 128), 0.7)  # gray wall; a red, the same red, and a blue box of 2 % of the view
     views[0, :, 40:56, 56:72] = torch.tensor([0.85, 0.1, 0.1])[:, None, None]
     views[1, :, 42:58, 54:70] = torch.tensor([0.8, 0.15, 0.1])[:, None, None]
     views[2, :, 40:56, 56:72] = torch.tensor([0.1, 0.1, 0.85])[:, None, None]
@@ -225,9 +225,9 @@ def test_pixels_sees_the_colour_of_a_small_object():
     assert (red - blue).norm() > 3 * (red - red_again).norm()
 
 
-def test_pixels_colours_are_shares():
-    assert torch.allclose(colour_table().sum(1), torch.ones(32768), atol=1e-5)
-    assert colour_table()[31 * 1024].argmax() == 0  # pure red is the first vivid hue
+def test_pixels_colors_are_shares():
+    assert torch.allclose(color_table().sum(1), torch.ones(32768), atol=1e-5)
+    assert color_table()[31 * 1024].argmax() == 0  # pure red is the first vivid hue
 
 
 def test_pixels_grid_and_other_sizes():

@@ -49,7 +49,7 @@ def data(tmp_path):
 
 
 class Painted:
-    """Views of one colour per viewpoint and view number."""
+    """Views of one color per viewpoint and view number."""
 
     def __init__(self):
         self.sizes = set()
@@ -64,7 +64,7 @@ class Painted:
 
 
 class Mean(Encoder):
-    """Mean colour: a network as far as anybody can see."""
+    """Mean color: a network as far as anybody can see."""
 
     def __init__(self, name="clip_rn50", weights="random"):
         super().__init__()
@@ -97,7 +97,7 @@ def test_rows_are_written_in_order_with_a_full_header(tmp_path, data):
     assert source.sizes == {(16, 12)}
 
 
-def test_channel_order_and_normalisation():
+def test_channel_order_and_normalization():
     views = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     views[..., 0] = 255
     assert torch.equal(encode_views(Mean(), views, Options()), torch.tensor([[1.0, 0, 0]] * 2))

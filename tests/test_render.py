@@ -58,8 +58,8 @@ def test_ninety_degree_view_is_the_face_itself():
 
 
 def test_edges_are_clamped_and_not_blended_with_the_neighbouring_face():
-    colours = render_views(plain_faces(4), LEVEL, [math.pi / 4], [0.0], 64, 48).reshape(-1, 3).unique(dim=0)
-    assert {tuple(colour) for colour in colours.tolist()} == {tuple(FACE_RGB[3].tolist()), tuple(FACE_RGB[4].tolist())}
+    colors = render_views(plain_faces(4), LEVEL, [math.pi / 4], [0.0], 64, 48).reshape(-1, 3).unique(dim=0)
+    assert {tuple(color) for color in colors.tolist()} == {tuple(FACE_RGB[3].tolist()), tuple(FACE_RGB[4].tolist())}
 
 
 def test_panorama_has_36_views_in_view_order_also_when_rendered_in_chunks(monkeypatch):

@@ -192,7 +192,9 @@ PRESETS = {
     "demo": TrainConfig(
         dataset="demo",
         model=ModelConfig(hidden_width=256, word_width=128, angle_width=32, action_width=32),
-        follower=FollowerConfig(iters=800, lr=4e-4, max_action=15, eval_every=100, train_batches=4, optimizer="adam"),
+        follower=FollowerConfig(
+            iters=400, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
+        ),
         speaker=SpeakerConfig(speaker_iters=600, speaker_lr=1e-3, speaker_eval_every=100, max_decode=60),
         back_translation=BackTranslationConfig(bt_iters=300, bt_eval_every=50, num_aug_paths=20_000),
     ),

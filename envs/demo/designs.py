@@ -6,8 +6,8 @@ from vln_clip.envs.demo.palette import BOOKS, FABRIC, GLOW, LEAVES, PICTURE, PLA
 
 BOX, CYLINDER, ELLIPSOID = range(3)
 
-# (shape, x0, y0, z0, x1, y1, z1, colour, material): metres, x along the wall, y away from it, z up.
-# The colour "main" is the thing's own, "light" a lighter one of it, others are palette.NEUTRALS.
+# (shape, x0, y0, z0, x1, y1, z1, color, material): metres, x along the wall, y away from it, z up.
+# The color "main" is the thing's own, "light" a lighter one of it, others are palette.NEUTRALS.
 Piece = tuple[int, float, float, float, float, float, float, str, int]
 
 
@@ -19,22 +19,22 @@ class Design:
         width_m: extent along the wall.
         depth_m: extent away from the wall.
         pieces: solids in the frame of the thing, its back at y = 0.
-        coloured: whether instructions name its colour.
+        colored: whether instructions name its color.
         hung: hangs on a wall and takes no floor.
         flat: lies on the floor and can be walked over.
         centre: stands free where the room is large.
-        fixed_colour: the only colour it comes in.
+        fixed_color: the only color it comes in.
         outer: hangs on outer walls only.
     """
 
     width_m: float
     depth_m: float
     pieces: tuple[Piece, ...]
-    coloured: bool = True
+    colored: bool = True
     hung: bool = False
     flat: bool = False
     centre: bool = False
-    fixed_colour: str | None = None
+    fixed_color: str | None = None
     outer: bool = False
 
     @property
@@ -48,10 +48,10 @@ class Design:
         return max(piece[6] for piece in self.pieces)
 
 
-def _legs(width: float, depth: float, top: float, colour: str = "wood", inset: float = 0.05) -> tuple[Piece, ...]:
+def _legs(width: float, depth: float, top: float, color: str = "wood", inset: float = 0.05) -> tuple[Piece, ...]:
     """Return four table legs."""
     xs, ys = (-width / 2 + inset, width / 2 - inset - 0.06), (inset, depth - inset - 0.06)
-    return tuple((BOX, x, y, 0.0, x + 0.06, y + 0.06, top, colour, WOOD) for x in xs for y in ys)
+    return tuple((BOX, x, y, 0.0, x + 0.06, y + 0.06, top, color, WOOD) for x in xs for y in ys)
 
 
 def _doors(width: float, depth: float, low: float, high: float, count: int) -> tuple[Piece, ...]:
@@ -216,7 +216,7 @@ DESIGNS: dict[str, Design] = {
             (BOX, -0.35, 0.0, 1.6, 0.35, 0.45, 1.75, "metal", PLAIN),
             (BOX, -0.12, 0.0, 1.75, 0.12, 0.22, 2.55, "metal", PLAIN),
         ),
-        coloured=False,
+        colored=False,
     ),
     "bathtub": Design(
         1.7,
@@ -248,7 +248,7 @@ DESIGNS: dict[str, Design] = {
             (CYLINDER, -0.14, 0.2, 0.0, 0.14, 0.55, 0.3, "white", PLAIN),
             (CYLINDER, -0.2, 0.14, 0.3, 0.2, 0.68, 0.44, "white", PLAIN),
         ),
-        coloured=False,
+        colored=False,
     ),
     "lamp": Design(
         0.5,
@@ -269,7 +269,7 @@ DESIGNS: dict[str, Design] = {
             (ELLIPSOID, -0.35, 0.0, 0.75, 0.3, 0.66, 1.3, "main", LEAVES),
             (ELLIPSOID, -0.26, 0.08, 1.05, 0.35, 0.7, 1.7, "main", LEAVES),
         ),
-        fixed_colour="green",
+        fixed_color="green",
     ),
     "piano": Design(
         1.5,
@@ -281,7 +281,7 @@ DESIGNS: dict[str, Design] = {
             (BOX, -0.75, 0.58, 0.0, -0.67, 0.65, 0.55, "main", PLAIN),
             (BOX, 0.67, 0.58, 0.0, 0.75, 0.65, 0.55, "main", PLAIN),
         ),
-        fixed_colour="black",
+        fixed_color="black",
     ),
     "toy box": Design(
         1.0,
@@ -301,7 +301,7 @@ DESIGNS: dict[str, Design] = {
             (BOX, -0.7, 0.12, 0.58, 0.7, 0.2, 1.4, "screen", PLAIN),
             (BOX, -0.2, 0.1, 0.5, 0.2, 0.3, 0.58, "dark", PLAIN),
         ),
-        coloured=False,
+        colored=False,
     ),
     "rug": Design(
         2.2,
@@ -353,7 +353,7 @@ DESIGNS: dict[str, Design] = {
             (BOX, -0.01, 0.06, 1.8, 0.01, 0.07, 2.0, "dark", PLAIN),
             (BOX, 0.0, 0.06, 1.79, 0.14, 0.07, 1.81, "dark", PLAIN),
         ),
-        coloured=False,
+        colored=False,
         hung=True,
     ),
 }

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from vln_clip.envs.demo.floorplan import Rect, wall_rects
 from vln_clip.envs.demo.house import House
-from vln_clip.envs.demo.palette import COLOURS, ROOM_TYPES
+from vln_clip.envs.demo.palette import COLORS, ROOM_TYPES
 
 _MARGIN_M = 0.4
 
@@ -39,12 +39,10 @@ def draw_map(house: House, file: Path, px_per_m: int = 64, path: tuple[int, ...]
     for x0, y0, x1, y1 in wall_rects(house.plan).tolist():
         pen.rectangle(box((x0, y0, x1, y1)), fill="dimgray")
     for thing in sorted(house.things, key=lambda thing: not thing.flat):
-        colour = COLOURS[thing.colour] if thing.colour else (235, 235, 235)
-        pen.rectangle(box(thing.rect), fill=colour, outline="black")
+        color = COLORS[thing.color] if thing.color else (235, 235, 235)
+        pen.rectangle(box(thing.rect), fill=color, outline="black")
         if thing.name != "doorway":
-            pen.text(
-                at(thing.rect[0] + 0.05, thing.rect[3]), thing.name, fill="white" if sum(colour) < 330 else "black"
-            )
+            pen.text(at(thing.rect[0] + 0.05, thing.rect[3]), thing.name, fill="white" if sum(color) < 330 else "black")
     for start, end in np.argwhere(np.triu(house.joined)).tolist():
         pen.line([at(*house.points[start]), at(*house.points[end])], fill="gray", width=2)
     for start, end in itertools.pairwise(path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vln_clip.envs.demo.palette import COLOURS
+from vln_clip.envs.demo.palette import COLORS
 
 CEILING_M = 2.6
 WALL_M = 0.14
@@ -41,7 +41,7 @@ class Door:
     x: float
     y: float
     along_x: bool
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _make_doors(rng: np.random.Generator, rooms: list[Room]) -> list[Door]:
         place = _place_door(rng, wall, doors)
         if place is None:
             continue
-        doors.append(Door((i, j), *place, wall[0], _door_colour(rng, (i, j), doors)))
+        doors.append(Door((i, j), *place, wall[0], _door_color(rng, (i, j), doors)))
         group = [group[i] if g == group[j] else g for g in group]
     return doors if len(set(group)) == 1 else []
 
@@ -150,10 +150,10 @@ def _place_door(
     return None
 
 
-def _door_colour(rng: np.random.Generator, pair: tuple[int, int], doors: list[Door]) -> str:
-    """Draw a colour that no other door of either room has."""
-    taken = {door.colour for door in doors if set(door.rooms) & set(pair)}
-    free = [name for name in COLOURS if name not in taken] or list(COLOURS)
+def _door_color(rng: np.random.Generator, pair: tuple[int, int], doors: list[Door]) -> str:
+    """Draw a color that no other door of either room has."""
+    taken = {door.color for door in doors if set(door.rooms) & set(pair)}
+    free = [name for name in COLORS if name not in taken] or list(COLORS)
     return free[rng.integers(len(free))]
 
 

@@ -1,4 +1,4 @@
-"""Furnishing: which thing stands where, in which colour, and the solids it is made of."""
+"""Furnishing: which thing stands where, in which color, and the solids it is made of."""
 
 import colorsys
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from vln_clip.envs.demo.floorplan import (
     Rect,
     Room,
 )
-from vln_clip.envs.demo.palette import COLOURS, NEUTRALS, PLAIN, ROOM_TYPES, WALL
+from vln_clip.envs.demo.palette import COLORS, NEUTRALS, PLAIN, ROOM_TYPES, WALL
 
 _DOOR_CLEAR_M = 1.0
 
@@ -39,7 +39,7 @@ class Thing:
 
     Attributes:
         name: noun; ``doorway`` for doors.
-        colour: colour word, None where it has none.
+        color: color word, None where it has none.
         room: index of its room, -1 for doorways.
         rect: footprint.
         bottom_m: lowest point.
@@ -50,7 +50,7 @@ class Thing:
     """
 
     name: str
-    colour: str | None
+    color: str | None
     room: int
     rect: Rect
     bottom_m: float
@@ -67,31 +67,31 @@ def furnish(rng: np.random.Generator, plan: FloorPlan) -> list[Thing]:
         wanted = ROOM_TYPES[room.kind].furniture
         limit = int(np.clip(room.area_m2 / 2.0, 5, 9))
         placed: list[Thing] = []
-        used = [door.colour for door in plan.doors if index in door.rooms]
+        used = [door.color for door in plan.doors if index in door.rooms]
         for name in [*wanted[:3], *(wanted[3:][i] for i in rng.permutation(len(wanted) - 3))]:
             if len(placed) >= limit:
                 break
-            thing = _place(rng, plan, index, name, placed, _pick_colour(rng, DESIGNS[name], used))
+            thing = _place(rng, plan, index, name, placed, _pick_color(rng, DESIGNS[name], used))
             if thing:
                 placed.append(thing)
-                used += [thing.colour] if thing.colour else []
+                used += [thing.color] if thing.color else []
         things += placed
     return things
 
 
-def _pick_colour(rng: np.random.Generator, design: Design, used: list[str]) -> str | None:
-    """Draw the thing's colour, preferring colours that nothing in the room has."""
-    if not design.coloured:
+def _pick_color(rng: np.random.Generator, design: Design, used: list[str]) -> str | None:
+    """Draw the thing's color, preferring colors that nothing in the room has."""
+    if not design.colored:
         return None
-    if design.fixed_colour:
-        return design.fixed_colour
-    fewest = min(used.count(name) for name in COLOURS)
-    free = [name for name in COLOURS if used.count(name) == fewest]
+    if design.fixed_color:
+        return design.fixed_color
+    fewest = min(used.count(name) for name in COLORS)
+    free = [name for name in COLORS if used.count(name) == fewest]
     return free[rng.integers(len(free))]
 
 
 def _place(
-    rng: np.random.Generator, plan: FloorPlan, index: int, name: str, placed: list[Thing], colour: str | None
+    rng: np.random.Generator, plan: FloorPlan, index: int, name: str, placed: list[Thing], color: str | None
 ) -> Thing | None:
     """Try to find a free place for a thing; None where the room is full."""
     room, design = plan.rooms[index], DESIGNS[name]
@@ -109,7 +109,7 @@ def _place(
             continue
         rect = _turned((-design.width_m / 2, 0.0, design.width_m / 2, design.depth_m), anchor, turn)
         if not _collides(plan, room, design, rect, placed):
-            return _build(rng, name, design, colour, index, anchor, turn)
+            return _build(rng, name, design, color, index, anchor, turn)
     return None
 
 
@@ -158,13 +158,13 @@ def _build(
     rng: np.random.Generator,
     name: str,
     design: Design,
-    colour: str | None,
+    color: str | None,
     room: int,
     anchor: tuple[float, float],
     turn: int,
 ) -> Thing:
     """Turn a design into solids at its place."""
-    main = _vary(rng, COLOURS[colour]) if colour else NEUTRALS["cream"]
+    main = _vary(rng, COLORS[color]) if color else NEUTRALS["cream"]
     light = _lighter(main)
     solids = []
     for shape, x0, y0, z0, x1, y1, z1, paint, material in design.pieces:
@@ -172,18 +172,18 @@ def _build(
         rgb = main if paint == "main" else light if paint == "light" else NEUTRALS[paint]
         solids.append(Solid(shape, (rect[0], rect[1], z0), (rect[2], rect[3], z1), rgb, material))
     rect = _turned((-design.width_m / 2, 0.0, design.width_m / 2, design.depth_m), anchor, turn)
-    return Thing(name, colour, room, rect, design.bottom_m, design.top_m, tuple(solids), design.hung, design.flat)
+    return Thing(name, color, room, rect, design.bottom_m, design.top_m, tuple(solids), design.hung, design.flat)
 
 
 def _vary(rng: np.random.Generator, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Vary a named colour a little."""
+    """Vary a named color a little."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in rgb))
     hue, lightness = hue + rng.uniform(-0.012, 0.012), lightness * rng.uniform(0.92, 1.08)
     return _to_rgb(colorsys.hls_to_rgb(hue % 1.0, min(lightness, 1.0), saturation))
 
 
 def _lighter(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return a lighter colour of the same hue."""
+    """Return a lighter color of the same hue."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*(channel / 255 for channel in rgb))
     return _to_rgb(colorsys.hls_to_rgb(hue, min(lightness * 1.12 + 0.03, 0.9), saturation))
 
@@ -214,10 +214,10 @@ def _collides(plan: FloorPlan, room: Room, design: Design, rect: Rect, placed: l
 
 
 def _door_frame(rng: np.random.Generator, plan: FloorPlan, index: int) -> Thing:
-    """Build the coloured frame of a doorway, with the panel above it and the wall over that."""
+    """Build the colored frame of a doorway, with the panel above it and the wall over that."""
     door = plan.doors[index]
     thick, inner, outer = WALL_M / 2 + 0.05, DOOR_M / 2, DOOR_M / 2 + FRAME_M
-    rgb = _vary(rng, COLOURS[door.colour])
+    rgb = _vary(rng, COLORS[door.color])
     pieces = [
         (-outer, -inner, 0.0, DOOR_HEIGHT_M + 0.3, thick, rgb, PLAIN),
         (inner, outer, 0.0, DOOR_HEIGHT_M + 0.3, thick, rgb, PLAIN),
@@ -225,10 +225,10 @@ def _door_frame(rng: np.random.Generator, plan: FloorPlan, index: int) -> Thing:
         (-inner - TUCK_M, inner + TUCK_M, DOOR_HEIGHT_M + 0.3, CEILING_M, WALL_M / 2, NEUTRALS["cream"], WALL),
     ]
     solids = []
-    for start, end, bottom, top, half, colour, material in pieces:
+    for start, end, bottom, top, half, color, material in pieces:
         x0, y0, x1, y1 = (start, -half, end, half) if door.along_x else (-half, start, half, end)
         low, high = (door.x + x0, door.y + y0, bottom), (door.x + x1, door.y + y1, top)
-        solids.append(Solid(BOX, low, high, colour, material))
+        solids.append(Solid(BOX, low, high, color, material))
     wide, deep = (outer, thick)[:: 1 if door.along_x else -1]
     rect = (door.x - wide, door.y - deep, door.x + wide, door.y + deep)
-    return Thing("doorway", door.colour, -1, rect, 0.0, DOOR_HEIGHT_M + 0.3, tuple(solids), hung=True)
+    return Thing("doorway", door.color, -1, rect, 0.0, DOOR_HEIGHT_M + 0.3, tuple(solids), hung=True)

@@ -1,6 +1,6 @@
 """Instructions: which landmark names each step of a path, and the sentences around it.
 
-A landmark for a step is a thing whose colour shows in the view towards the next viewpoint and little in the
+A landmark for a step is a thing whose color shows in the view towards the next viewpoint and little in the
 views towards the other candidates, so that the words tell the ways apart for somebody who sees.
 """
 
@@ -52,17 +52,17 @@ def landmarks(house: House, sight: Sight, start: int, end: int) -> Step:
     """Find the landmarks that tell the way to a neighbour apart from the ways to the others."""
     others = [view_heading(house, start, int(j)) for j in np.nonzero(house.joined[start])[0] if j != end]
     ahead = view_heading(house, start, end)
-    own, colour = sight.in_view[start, ahead], sight.colour_in_view[start]
+    own, color = sight.in_view[start, ahead], sight.color_in_view[start]
     found = []
     for index, thing in enumerate(house.things):
-        paint = sight.colour_of[index]
+        paint = sight.color_of[index]
         if paint < 0 or thing.name in _UNNAMED or own[index] < _LEAST_SEEN:
             continue
         if thing.name == "doorway" and not _leads_through(house, index, start, end):
             continue
-        elsewhere = max((colour[k, paint] for k in others if k != ahead), default=0.0)
+        elsewhere = max((color[k, paint] for k in others if k != ahead), default=0.0)
         elsewhere = max(elsewhere, own[index] * (ahead in others))
-        margin = (colour[ahead, paint] - elsewhere) / (colour[ahead, paint] + 0.02)
+        margin = (color[ahead, paint] - elsewhere) / (color[ahead, paint] + 0.02)
         size = min(own[index] / 0.12, 1.0)
         found.append((index, float(margin * size**0.5)))
     found.sort(key=lambda item: -item[1])
@@ -88,11 +88,11 @@ def stop_landmarks(house: House, sight: Sight, goal: int) -> tuple[int, ...]:
         x0, y0, x1, y1 = thing.rect
         x, y = house.points[goal]
         gap = np.hypot(max(x0 - x, 0, x - x1), max(y0 - y, 0, y - y1))
-        paint = sight.colour_of[index]
+        paint = sight.color_of[index]
         if paint < 0 or gap > _STOP_REACH_M or sight.around[goal, index] < 0.06:
             continue
-        here = sight.colour_around[goal, paint]
-        there = float(np.mean(sight.colour_around[near, paint])) if len(near) else 0.0
+        here = sight.color_around[goal, paint]
+        there = float(np.mean(sight.color_around[near, paint])) if len(near) else 0.0
         found.append((index, float(sight.around[goal, index] * here / (here + there + 0.02))))
     found.sort(key=lambda item: -item[1])
     return tuple(index for index, _ in found[:3])
@@ -196,7 +196,7 @@ def _clause(rng: np.random.Generator, house: House, step: Step, index: int) -> s
     num_doors = len(house.plan.doors)
     thing = house.things[index]
     if thing.name == "doorway":
-        return _pick(rng, _TO_DOOR if step.end == index else _TOWARDS_DOOR).format(thing.colour)
+        return _pick(rng, _TO_DOOR if step.end == index else _TOWARDS_DOOR).format(thing.color)
     noun = _noun(rng, house, index)
     if step.start < num_doors and step.end >= num_doors and rng.random() < 0.6:
         room = house.plan.rooms[house.room_at(house.points[step.end])].kind
@@ -208,10 +208,10 @@ def _clause(rng: np.random.Generator, house: House, step: Step, index: int) -> s
 
 
 def _noun(rng: np.random.Generator, house: House, index: int) -> str:
-    """Name a thing with its colour."""
+    """Name a thing with its color."""
     thing = house.things[index]
     word = _pick(rng, _SYNONYMS.get(thing.name, (thing.name,)))
-    return word.format(thing.colour) if "{0}" in word else f"{thing.colour} {word}"
+    return word.format(thing.color) if "{0}" in word else f"{thing.color} {word}"
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -1,9 +1,9 @@
-"""Colours, materials and room types of the demo world: what the words of its instructions look like."""
+"""Colors, materials and room types of the demo world: what the words of its instructions look like."""
 
 from dataclasses import dataclass
 
 # Names that instructions use; each is one saturated hue (or black), far from the pale walls and floors.
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (205, 25, 30),
     "orange": (245, 125, 10),
     "yellow": (245, 215, 25),
@@ -14,7 +14,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 105, 180),
     "black": (26, 26, 28),
 }
-# Colours of parts that instructions never name.
+# Colors of parts that instructions never name.
 NEUTRALS: dict[str, tuple[int, int, int]] = {
     "wood": (150, 112, 76),
     "darkwood": (96, 68, 48),
@@ -40,9 +40,9 @@ class RoomType:
 
     Attributes:
         floor: floor material.
-        floor_rgb: first and second floor colour, 0..255.
+        floor_rgb: first and second floor color, 0..255.
         wall: wall material.
-        wall_rgb: wall colour, 0..255.
+        wall_rgb: wall color, 0..255.
         furniture: names in ``furniture.DESIGNS``, the first ones always placed where they fit.
     """
 

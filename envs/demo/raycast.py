@@ -46,12 +46,12 @@ class Scene:
 def make_scene(house: House) -> Scene:
     """Collect the solids of a house."""
     walls = wall_rects(house.plan)
-    shapes, lows, highs, colours, materials, rooms = [], [], [], [], [], []
+    shapes, lows, highs, colors, materials, rooms = [], [], [], [], [], []
     for x0, y0, x1, y1 in walls:
         shapes.append(BOX)
         lows.append((x0, y0, 0.0))
         highs.append((x1, y1, CEILING_M))
-        colours.append((230, 230, 230))
+        colors.append((230, 230, 230))
         materials.append(WALL)
         rooms.append(-1)
     for thing in house.things:
@@ -59,7 +59,7 @@ def make_scene(house: House) -> Scene:
             shapes.append(solid.shape)
             lows.append(solid.low)
             highs.append(solid.high)
-            colours.append(solid.rgb)
+            colors.append(solid.rgb)
             materials.append(solid.material)
             rooms.append(thing.room)
     low, high = np.array(lows, dtype=np.float32), np.array(highs, dtype=np.float32)
@@ -68,7 +68,7 @@ def make_scene(house: House) -> Scene:
         shapes=np.array(shapes),
         centres=(low + high) / 2,
         halves=(high - low) / 2,
-        rgb=np.array(colours, dtype=np.float32) / 255,
+        rgb=np.array(colors, dtype=np.float32) / 255,
         materials=np.array(materials),
     )
     return Scene(house, walls, np.array(rooms), surfaces)

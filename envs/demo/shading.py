@@ -1,4 +1,4 @@
-"""Colours of what rays hit: procedural materials, a lamp in every room, darker corners."""
+"""Colors of what rays hit: procedural materials, a lamp in every room, darker corners."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Surfaces:
 
 
 def shade(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    """Colour the points that rays hit.
+    """Color the points that rays hit.
 
     Args:
         surfaces: the house.
@@ -48,23 +48,23 @@ def shade(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray, eye: np.ndarr
     normals = _normals(surfaces, points, hit)
     rooms = _rooms_at(surfaces.plan, points[:, :2] + 0.12 * normals[:, :2])
     material = np.where(hit >= 0, surfaces.materials[hit], -1)
-    colour = surfaces.rgb[hit].copy()
+    color = surfaces.rgb[hit].copy()
     for room_index, room in enumerate(surfaces.plan.rooms):
         look = p.ROOM_TYPES[room.kind]
         here = rooms == room_index
         floor = np.nonzero(here & (hit == FLOOR_ID))[0]
-        colour[floor] = _floor(look, points[floor])
+        color[floor] = _floor(look, points[floor])
         wall = np.nonzero(here & (material == p.WALL))[0]
-        colour[wall] = _wall(look, points[wall])
-    colour[hit == CEILING_ID] = 0.93
+        color[wall] = _wall(look, points[wall])
+    color[hit == CEILING_ID] = 0.93
     for kind, paint in ((p.WOOD, _grain), (p.BOOKS, _books), (p.PICTURE, _picture), (p.FABRIC, _cloth)):
         chosen = np.nonzero(material == kind)[0]
-        colour[chosen] = paint(colour[chosen], points[chosen])
+        color[chosen] = paint(color[chosen], points[chosen])
     leaves = np.nonzero(material == p.LEAVES)[0]
-    colour[leaves] = _leaves(colour[leaves], points[leaves])
-    lit = colour * _light(surfaces.plan, points, normals, rooms, hit, eye)[:, None]
+    color[leaves] = _leaves(color[leaves], points[leaves])
+    lit = color * _light(surfaces.plan, points, normals, rooms, hit, eye)[:, None]
     glow = material == p.GLOW
-    lit[glow] = colour[glow] + (points[glow, 2:] - 1.2) * 0.14
+    lit[glow] = color[glow] + (points[glow, 2:] - 1.2) * 0.14
     return (np.clip(lit, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -124,13 +124,13 @@ def _noise(*parts: np.ndarray) -> np.ndarray:
 
 
 def _mix(look: p.RoomType, share: np.ndarray) -> np.ndarray:
-    """Blend the two floor colours of a room."""
+    """Blend the two floor colors of a room."""
     first, second = (np.array(rgb, dtype=np.float32) / 255 for rgb in look.floor_rgb)
     return first + (second - first) * share[:, None]
 
 
 def _floor(look: p.RoomType, points: np.ndarray) -> np.ndarray:
-    """Colour points of a floor, (P, 3)."""
+    """Color points of a floor, (P, 3)."""
     x, y = points[:, 0], points[:, 1]
     if look.floor == p.PLANKS:
         plank = np.floor(y / 0.18)
@@ -151,7 +151,7 @@ def _floor(look: p.RoomType, points: np.ndarray) -> np.ndarray:
 
 
 def _wall(look: p.RoomType, points: np.ndarray) -> np.ndarray:
-    """Colour points of a wall, (P, 3)."""
+    """Color points of a wall, (P, 3)."""
     along, z = points[:, 0] + points[:, 1], points[:, 2]
     tone = np.ones(len(points), dtype=np.float32)
     if look.wall == p.STRIPES:
@@ -160,33 +160,33 @@ def _wall(look: p.RoomType, points: np.ndarray) -> np.ndarray:
         tone = np.where(((along / 0.3) % 1 < 0.05) | ((z / 0.3) % 1 < 0.05), 0.82, 1.0)
     elif look.wall == p.WAINSCOT:
         tone = np.where(z < 0.95, 0.84, 1.0) * np.where(np.abs(z - 0.95) < 0.03, 0.7, 1.0)
-    colour = np.array(look.wall_rgb, dtype=np.float32) / 255 * tone[:, None]
-    colour[z < 0.1] = 0.9  # skirting board
-    return colour
+    color = np.array(look.wall_rgb, dtype=np.float32) / 255 * tone[:, None]
+    color[z < 0.1] = 0.9  # skirting board
+    return color
 
 
-def _grain(colour: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return colour * (0.94 + 0.08 * np.sin(60 * points[:, 2] + 9 * (points[:, 0] + points[:, 1])))[:, None]
+def _grain(color: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return color * (0.94 + 0.08 * np.sin(60 * points[:, 2] + 9 * (points[:, 0] + points[:, 1])))[:, None]
 
 
-def _books(colour: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Turn a box into a row of books in muted colours."""
+def _books(color: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Turn a box into a row of books in muted colors."""
     book = np.floor((points[:, 0] + points[:, 1]) / 0.055)
     shade_ = np.stack([_noise(book, book + k) for k in (1, 5, 9)], axis=1)
-    return 0.5 * colour * (0.55 + 0.45 * _noise(book))[:, None] + 0.25 + 0.12 * shade_
+    return 0.5 * color * (0.55 + 0.45 * _noise(book))[:, None] + 0.25 + 0.12 * shade_
 
 
-def _picture(colour: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Paint soft hills in the picture's colour."""
+def _picture(color: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Paint soft hills in the picture's color."""
     along, z = points[:, 0] + points[:, 1], points[:, 2]
     hill = z - 1.4 - 0.12 * np.sin(3.1 * along) - 0.05 * np.sin(9 * along)
-    return np.where((hill < 0)[:, None], colour * 0.8, np.clip(colour * 1.1 + 0.03, 0, 1))
+    return np.where((hill < 0)[:, None], color * 0.8, np.clip(color * 1.1 + 0.03, 0, 1))
 
 
-def _cloth(colour: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return colour * (0.95 + 0.05 * np.sin(38 * (points[:, 0] + points[:, 1])))[:, None]
+def _cloth(color: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return color * (0.95 + 0.05 * np.sin(38 * (points[:, 0] + points[:, 1])))[:, None]
 
 
-def _leaves(colour: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _leaves(color: np.ndarray, points: np.ndarray) -> np.ndarray:
     patch = _noise(*(np.floor(points / 0.06).T))
-    return colour * (0.7 + 0.5 * patch)[:, None]
+    return color * (0.7 + 0.5 * patch)[:, None]

@@ -7,7 +7,7 @@ import numpy as np
 from vln_clip.envs.demo.floorplan import wall_rects
 from vln_clip.envs.demo.graph import blocked
 from vln_clip.envs.demo.house import CAMERA_M, House
-from vln_clip.envs.demo.palette import COLOURS
+from vln_clip.envs.demo.palette import COLORS
 from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
 
 _HALF_VIEW_RAD, _TAN_VERTICAL = 0.65, 0.577
@@ -22,16 +22,16 @@ class Sight:
     Attributes:
         in_view: (N viewpoints, 12 headings, O things), level views.
         around: (N, O), all directions and elevations.
-        colour_in_view: (N, 12, number of colours).
-        colour_around: (N, number of colours).
-        colour_of: index into ``palette.COLOURS`` of each thing, -1 where it has none, (O,).
+        color_in_view: (N, 12, number of colors).
+        color_around: (N, number of colors).
+        color_of: index into ``palette.COLORS`` of each thing, -1 where it has none, (O,).
     """
 
     in_view: np.ndarray
     around: np.ndarray
-    colour_in_view: np.ndarray
-    colour_around: np.ndarray
-    colour_of: np.ndarray
+    color_in_view: np.ndarray
+    color_around: np.ndarray
+    color_of: np.ndarray
 
 
 def observe(house: House) -> Sight:
@@ -53,10 +53,10 @@ def observe(house: House) -> Sight:
     inside = np.abs(turn) < _HALF_VIEW_RAD  # (N, 12, O, 9)
     in_view = (inside * (level * clear)[:, None]).mean(axis=-1)
     around = (whole * clear).mean(axis=-1)
-    names = list(COLOURS)
-    colour_of = np.array([names.index(thing.colour) if thing.colour else -1 for thing in things])
-    one_hot = (colour_of[:, None] == np.arange(len(names))).astype(float)
-    return Sight(in_view, around, in_view @ one_hot, around @ one_hot, colour_of)
+    names = list(COLORS)
+    color_of = np.array([names.index(thing.color) if thing.color else -1 for thing in things])
+    one_hot = (color_of[:, None] == np.arange(len(names))).astype(float)
+    return Sight(in_view, around, in_view @ one_hot, around @ one_hot, color_of)
 
 
 def _sample(rect: tuple[float, float, float, float]) -> np.ndarray:

@@ -121,7 +121,7 @@ class Encoder(nn.Module):
             images: transformed images of any size, (B, 3, h, w) float32.
 
         Returns:
-            (B, D) float32, not normalised.
+            (B, D) float32, not normalized.
         """
         raise NotImplementedError
 

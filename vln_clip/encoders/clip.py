@@ -32,7 +32,7 @@ _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 class ClipEncoder(Encoder):
     """One image tower of open_clip.
 
-    ``pooled`` is the projected image embedding, not normalised. ``grid`` of a ResNet is layer4 after its last
+    ``pooled`` is the projected image embedding, not normalized. ``grid`` of a ResNet is layer4 after its last
     ReLU (five floor-halvings of the size); of a ViT the patch tokens of the last block before ``ln_post``
     (size // patch).
     """
