@@ -99,7 +99,8 @@ def test_optimizer_states_come_back(name):
 
     step(0)
     models[1].load_state_dict(models[0].state_dict())
-    checkpoint.restore_optimizer(optimizers[1], checkpoint.flatten_optimizer(optimizers[0]))
+    saved = {name: value.clone() for name, value in checkpoint.flatten_optimizer(optimizers[0]).items()}
+    checkpoint.restore_optimizer(optimizers[1], saved)
     step(0)
     step(1)
     assert torch.equal(models[0].weight, models[1].weight)
@@ -128,7 +129,7 @@ def make_stage(toy, kind, iters=8):
     return Stage(kind, real.follower, real.optimizer, learn, validate, best, iters, 2, samplers, real.generator)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -137,7 +138,7 @@ def stop_after(stage, count):
 
     def stopping():
         if next(calls) == count:
-            raise Stopped
+            raise StoppedError
         return learn()
 
     return replace(stage, learn=stopping)
@@ -154,7 +155,7 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(toy, tmp_path, kind):
     run_stage(whole, make_stage(toy, kind))
     for count in (5, 1, 3):  # stops behind iteration 5 (saved: 4), at once after that, then behind 7 (saved: 6)
         stage = stop_after(make_stage(toy, kind), count)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             run_stage(parts, stage)
     run_stage(parts, make_stage(toy, kind))
     for which in (LAST, "best_val_seen", "best_error"):
@@ -234,13 +235,28 @@ def test_a_run_folder_of_another_configuration_is_refused(tmp_path):
 def test_half_a_line_of_metrics_does_not_stop_a_run(toy, tmp_path):
     # A machine that goes down may leave the last line cut off.
     run = open_run(tmp_path)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run_stage(run, stop_after(make_stage(toy, "follower"), 5))
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "follower", "iter')
     run_stage(run, make_stage(toy, "follower"))
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [2, 4, 6, 8]
+    run.close()
+
+
+def test_a_stop_before_the_first_checkpoint_leaves_no_metrics(toy, tmp_path, monkeypatch):
+    run = open_run(tmp_path)
+
+    def stop(*_):
+        raise StoppedError
+
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+        patched.setattr("vln_clip.run._save", stop)
+        run_stage(run, make_stage(toy, "follower", iters=4))
+    run_stage(run, make_stage(toy, "follower", iters=4))
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [2, 4]
     run.close()
 
 
