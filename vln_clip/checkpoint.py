@@ -56,12 +56,12 @@ def load(folder: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["checkpoint"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "state": {}}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = value
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path} must be a checkpoint of this package, but can't be read: {error}") from None
-    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "state": {}}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        parts[kind][rest] = value
     return Checkpoint(header, parts["weights"], parts["state"])
 
 

@@ -116,12 +116,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line]
-            rows = [json.loads(line) for line in lines]
-            kept = [
-                line
-                for line, row in zip(lines, rows, strict=True)
-                if row["stage"] != stage or row["iteration"] <= iteration
-            ]
+            kept = [line for line in lines if not _is_later(line, stage, iteration)]
             if len(kept) < len(lines):
                 files.write_atomically(path, lambda temporary: temporary.write_text("".join(f"{k}\n" for k in kept)))
 
@@ -130,6 +125,15 @@ class Run:
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def _is_later(line: str, stage: str, iteration: int) -> bool:
+    """Return whether a line of metrics is of a stage beyond an iteration, or was cut off by a crash."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return True
+    return bool(row["stage"] == stage and row["iteration"] > iteration)
 
 
 def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
@@ -197,6 +201,7 @@ def _restore(run: Run, stage: Stage) -> dict[str, float]:
     """Go on from the last checkpoint where there is one; return the best scores so far and ``iteration``."""
     folder = run.checkpoint(stage.name, LAST)
     if not (folder / checkpoint.FILE).is_file():
+        run.forget_after(stage.name, 0)
         return {}
     saved = checkpoint.load(folder)
     checkpoint.restore_weights(stage.model, saved.weights, folder)
