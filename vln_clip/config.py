@@ -164,8 +164,6 @@ class TrainConfig:
     """of weights, orders, dropout and sampling"""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one"""
-    weights: Path | None = None
-    """file with the encoder's weights, where they can't be downloaded"""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)

@@ -99,7 +99,7 @@ class Setting:
             self._compiled[split] = EpisodeTable.compile(episodes, self.tables, tokens, length, self.device)
         return self._compiled[split]
 
-    def stores(self, features: str, width: int | None = None, weights: Path | None = None) -> list[FeatureStore]:
+    def stores(self, features: str, width: int | None = None) -> list[FeatureStore]:
         """Open features by name, extracting them where that is possible here."""
         return extract.resolve_or_extract(features, self.dataset, self.data, cache_dir(), self.device, width)
 

@@ -32,7 +32,17 @@ from vln_clip.tasks.text import tokenize
 
 BEST = "best_val_unseen"
 BEST_BLEU = "best_val_unseen_bleu"
-SEEDS = {"follower": 0, "blind": 1, "speaker": 2, "back_translated": 3, "aug_paths": 4, "random": 5, "train_rows": 6}
+# Every purpose draws from a seed of its own; the control of back-translation shares that of what it is compared with.
+SEEDS = {
+    "follower": 0,
+    "blind": 1,
+    "speaker": 2,
+    "back_translated": 3,
+    "continued": 3,
+    "aug_paths": 4,
+    "random": 5,
+    "train_rows": 6,
+}
 
 
 @dataclass
@@ -79,17 +89,11 @@ def main(argv: list[str] | None = None) -> None:
         log.logger.info("%s is finished; another --name starts a new run", run.folder)
         print_results(run.results_file)
         return
-    device = setting.pick_device(settings.device)
-    data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
-    stores = data.stores(settings.features, weights=settings.weights)
-    rewards = {"stop_reward": settings.follower.stop_reward, "progress_reward": settings.follower.progress_reward}
-    job = Job(settings, run, data, data.world(stores, **rewards), features_used(stores))
-    describe_start(settings, device, job.features)
-
+    job = open_job(settings, run)
     train_follower(job, "follower", job.world)
     agents = {"follower": job.world}
     if settings.blind and settings.features != "none":
-        agents["blind"] = data.world([], **rewards)
+        agents["blind"] = job.setting.world([], **rewards(settings))
         train_follower(job, "blind", agents["blind"])
     if settings.bt:
         train_speaker(job)
@@ -106,6 +110,21 @@ def main(argv: list[str] | None = None) -> None:
 def cli() -> None:
     """Run the program with errors told in one sentence."""
     log.program(main)
+
+
+def open_job(settings: TrainConfig, run: Run) -> Job:
+    """Open data set, features and world of a run, and log what it is."""
+    device = setting.pick_device(settings.device)
+    data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
+    stores = data.stores(settings.features)
+    job = Job(settings, run, data, data.world(stores, **rewards(settings)), features_used(stores))
+    describe_start(settings, device, job.features)
+    return job
+
+
+def rewards(settings: TrainConfig) -> dict[str, float]:
+    """Return the rewards of the world."""
+    return {"stop_reward": settings.follower.stop_reward, "progress_reward": settings.follower.progress_reward}
 
 
 def train_follower(job: Job, name: str, world: Navigation) -> None:
