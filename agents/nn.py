@@ -181,19 +181,20 @@ class RaggedLSTM(nn.Module):
         active = keep.sum(0).tolist()  # rows still running at each step
         step, row = keep.t().nonzero(as_tuple=True)  # every real entry, step-major: (P,)
         last = _last_entries(active, sorted_length, order)
-        outputs, hidden, cell = [], [], []
-        for suffix in self.suffixes:
-            # The backward direction reads each row reversed within its own length, so both run from step 0.
-            place = (order[row], step if suffix == "_l0" else sorted_length[row] - 1 - step)
-            w_ih, w_hh, b_ih, b_hh = (
-                getattr(self, n + suffix) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            gates = F.linear(x[place], w_ih, b_ih + b_hh)  # (P, 4H)
-            h, c = _LSTMSteps.apply(gates, w_hh, tuple(active))
-            outputs.append(x.new_zeros(B, L, self.hidden_size).index_put(place, h))
-            hidden.append(h[last])
-            cell.append(c[last])
-        return torch.cat(outputs, -1), torch.stack(hidden), torch.stack(cell)
+        # The backward direction reads each row reversed within its own length, so both run from step 0.
+        times = (step, sorted_length[row] - 1 - step)[: len(self.suffixes)]
+        places = [(order[row], time) for time in times]
+        w_ih, w_hh, b_ih, b_hh = (
+            [getattr(self, name + suffix) for suffix in self.suffixes]
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        inputs = zip(places, w_ih, b_ih, b_hh, strict=True)
+        gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
+        h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
+        outputs = [
+            x.new_zeros(B, L, self.hidden_size).index_put(place, part) for place, part in zip(places, h, strict=True)
+        ]
+        return torch.cat(outputs, -1), h[:, last], c[:, last]
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Advance the forward direction by one step, x (B, input_size), h and c (B, hidden_size)."""
@@ -210,29 +211,30 @@ def _last_entries(active: list[int], sorted_length: Tensor, order: Tensor) -> Te
 
 
 class _LSTMSteps(torch.autograd.Function):
-    """The recurrence over packed gates: one product per step, one product for the weight gradient."""
+    """The recurrence over step-major gates of S directions: one product per step, one for the weight gradient."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, w_hh: Tensor, active: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        H = w_hh.shape[1]
-        hidden, cell = gates.new_empty(len(gates), H), gates.new_empty(len(gates), H)
+        S, P, H = gates.shape[0], gates.shape[1], w_hh.shape[2]
+        hidden, cell = gates.new_empty(S, P, H), gates.new_empty(S, P, H)
         gates = gates.clone()
+        w_t = w_hh.transpose(1, 2).contiguous()
         start, previous = 0, slice(0, 0)
-        w_t = w_hh.t().contiguous()
         for n in active:
             if n == 0:
                 break
             now = slice(start, start + n)
-            z = gates[now]
+            z = gates[:, now]
             if start:
-                z.addmm_(hidden[previous][:n], w_t)
-            z[:, : 2 * H].sigmoid_()
-            z[:, 2 * H : 3 * H].tanh_()
-            z[:, 3 * H :].sigmoid_()
-            torch.mul(z[:, :H], z[:, 2 * H : 3 * H], out=cell[now])
+                z += hidden[:, previous][:, :n] @ w_t
+            z[..., : 2 * H].sigmoid_()
+            z[..., 2 * H : 3 * H].tanh_()
+            z[..., 3 * H :].sigmoid_()
+            c = z[..., :H] * z[..., 2 * H : 3 * H]
             if start:
-                cell[now].addcmul_(z[:, H : 2 * H], cell[previous][:n])
-            torch.mul(z[:, 3 * H :], cell[now].tanh(), out=hidden[now])
+                c.addcmul_(z[..., H : 2 * H], cell[:, previous][:, :n])
+            cell[:, now] = c
+            torch.mul(z[..., 3 * H :], c.tanh_(), out=hidden[:, now])
             start, previous = start + n, now
         ctx.save_for_backward(gates, hidden, cell, w_hh)
         ctx.active = active
@@ -242,30 +244,31 @@ class _LSTMSteps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, Tensor, None]:
         gates, hidden, cell, w_hh = ctx.saved_tensors
-        H = w_hh.shape[1]
+        S, H = gates.shape[0], w_hh.shape[2]
         active = [n for n in ctx.active if n]
         starts = [0]
         for n in active[:-1]:
             starts.append(starts[-1] + n)
         grad_gates = torch.empty_like(gates)
-        before = torch.zeros_like(hidden)  # the hidden state that entered each packed entry
-        dh, dc = gates.new_zeros(active[0], H), gates.new_zeros(active[0], H)
+        before = torch.zeros_like(hidden)  # the hidden state that entered each entry
+        tanh_c = cell.tanh()
+        dh, dc = gates.new_zeros(S, active[0], H), gates.new_zeros(S, active[0], H)
         for t in reversed(range(len(active))):
             n, now = active[t], slice(starts[t], starts[t] + active[t])
-            i, f, g, o = gates[now].chunk(4, 1)
-            tanh_c = cell[now].tanh()
-            dh_now = dh[:n] + grad_hidden[now]
-            dc_now = dc[:n] + grad_cell[now] + dh_now * o * (1 - tanh_c * tanh_c)
-            d = grad_gates[now]
-            torch.mul(dc_now * g, i * (1 - i), out=d[:, :H])
-            torch.mul(dc_now * i, 1 - g * g, out=d[:, 2 * H : 3 * H])
-            torch.mul(dh_now * tanh_c, o * (1 - o), out=d[:, 3 * H :])
+            i, f, g, o = gates[:, now].chunk(4, 2)
+            squashed = tanh_c[:, now]
+            dh_now = dh[:, :n] + grad_hidden[:, now]
+            dc_now = dc[:, :n] + grad_cell[:, now] + dh_now * o * (1 - squashed * squashed)
+            d = grad_gates[:, now]
+            d[..., :H] = dc_now * g * i * (1 - i)
+            d[..., 2 * H : 3 * H] = dc_now * i * (1 - g * g)
+            d[..., 3 * H :] = dh_now * squashed * o * (1 - o)
             if t == 0:
-                d[:, H : 2 * H] = 0
+                d[..., H : 2 * H] = 0
                 break
             previous = slice(starts[t - 1], starts[t - 1] + n)
-            before[now] = hidden[previous]
-            torch.mul(dc_now * cell[previous], f * (1 - f), out=d[:, H : 2 * H])
-            dh[:n] = d @ w_hh
-            dc[:n] = dc_now * f
-        return grad_gates, grad_gates.t() @ before, None
+            before[:, now] = hidden[:, previous]
+            d[..., H : 2 * H] = dc_now * cell[:, previous] * f * (1 - f)
+            dh[:, :n] = d @ w_hh
+            dc[:, :n] = dc_now * f
+        return grad_gates, grad_gates.transpose(1, 2) @ before, None

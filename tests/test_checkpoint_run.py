@@ -221,7 +221,8 @@ def test_no_number_of_learning_has_the_name_of_a_validated_metric(toy):
 
 
 def test_a_run_folder_of_another_configuration_is_refused(tmp_path):
-    open_run(tmp_path)
+    begun = open_run(tmp_path)
+    checkpoint.save(begun.checkpoint("follower", LAST), build(), {})
     open_run(tmp_path)  # the same again goes on
     with pytest.raises(InputError, match=r"x holds a run of another configuration: seed is 2 now and was 1; give this"):
         open_run(tmp_path, seed=2)
@@ -230,6 +231,13 @@ def test_a_run_folder_of_another_configuration_is_refused(tmp_path):
     (tmp_path / "x" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config.json must be a run's configuration, but can't be read"):
         open_run(tmp_path)
+
+
+def test_a_run_that_never_began_may_be_configured_anew(tmp_path):
+    # Wrong input is often found after the folder was made; the corrected command must then work.
+    open_run(tmp_path, features="clip_rn50x5")
+    run = open_run(tmp_path, features="clip_rn50x4")
+    assert json.loads((run.folder / "config.json").read_text())["features"] == "clip_rn50x4"
 
 
 def test_half_a_line_of_metrics_does_not_stop_a_run(toy, tmp_path):
@@ -251,9 +259,10 @@ def test_a_stop_before_the_first_checkpoint_leaves_no_metrics(toy, tmp_path, mon
     def stop(*_):
         raise StoppedError
 
-    with monkeypatch.context() as patched, pytest.raises(StoppedError):
+    with monkeypatch.context() as patched:
         patched.setattr("vln_clip.run._save", stop)
-        run_stage(run, make_stage(toy, "follower", iters=4))
+        with pytest.raises(StoppedError):
+            run_stage(run, make_stage(toy, "follower", iters=4))
     run_stage(run, make_stage(toy, "follower", iters=4))
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [2, 4]

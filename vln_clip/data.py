@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = setting.find_dataset(config.dataset)
     folder = setting.dataset_folder(dataset)
     log.logger.info("%s: %s", dataset, folder.absolute())
-    splits = known_splits(folder)
+    splits = [name for name in known_splits(folder) if (folder / "R2R" / f"R2R_{name}.json").is_file()]
     log.logger.info("splits: %s", ", ".join(splits) or "none")
     if dataset == "r2r":
         for name, public in PUBLIC_FILES.items():

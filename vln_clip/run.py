@@ -16,6 +16,7 @@ from vln_clip.errors import InputError
 from vln_clip.log import logger, progress
 
 LAST = "last"
+CHECKPOINTS = "checkpoints"
 
 
 class Sampler(Protocol):
@@ -69,14 +70,14 @@ class Stage:
 class Run:
     """The folder ``runs/<name>``: configuration, metrics, TensorBoard events, checkpoints, results.
 
-    Opening it with another configuration than it began with is an ``InputError``.
+    Opening it with another configuration than it was trained with is an ``InputError``.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.folder = config, config.runs / config.run_name
         saved = self.folder / "config.json"
         ours = json.loads(json.dumps(config.to_json()))
-        if saved.is_file():
+        if saved.is_file() and (self.folder / CHECKPOINTS).is_dir():  # else nothing was trained yet
             try:
                 differences = changed_fields(ours, json.loads(saved.read_text()))
             except ValueError as error:
@@ -97,7 +98,7 @@ class Run:
 
     def checkpoint(self, stage: str, which: str) -> Path:
         """Return the folder of a checkpoint."""
-        return self.folder / "checkpoints" / stage / which
+        return self.folder / CHECKPOINTS / stage / which
 
     def log(self, stage: str, iteration: int, values: dict[str, float]) -> None:
         """Append numbers to ``metrics.jsonl`` and TensorBoard."""

@@ -20,12 +20,12 @@ from vln_clip.features import FeatureStore, bank
 from vln_clip.log import logger, progress
 from vln_clip.paths import cache_dir, data_dir
 from vln_clip.tasks import r2r
-from vln_clip.tasks.r2r_files import known_splits
 from vln_clip.tasks.text import Vocabulary
 
 TRAIN = "train"
 TEST = "test"
 VALIDATION = ("val_unseen", "val_seen")
+NEEDED = (TRAIN, "val_unseen")  # to learn from, and to choose checkpoints by
 DATASETS = ("auto", "demo", "r2r")
 
 
@@ -124,14 +124,15 @@ def open_setting(
 
     Args:
         dataset: ``r2r`` or ``demo``.
-        splits: names or files; None for all that are there, the training split included.
+        splits: names or files; None for train and val_unseen, and val_seen and test where they are there.
         device: where tensors live.
         words: vocabulary of a checkpoint; None takes ``R2R/train_vocab.txt``, or builds it from the training split.
         max_input: most tokens per instruction.
     """
     data = dataset_folder(dataset)
     if splits is None:
-        names = [name for name in (TRAIN, *VALIDATION, TEST) if name in known_splits(data) or name == TRAIN]
+        public = (TRAIN, *VALIDATION, TEST)
+        names = [name for name in public if name in NEEDED or (data / "R2R" / f"R2R_{name}.json").is_file()]
     else:
         names = list(splits)
     read = {name: r2r.read_split(dataset, name, data) for name in names}
