@@ -20,7 +20,7 @@ from vln_clip.features import FeatureStore, bank
 from vln_clip.log import logger, progress
 from vln_clip.paths import cache_dir, data_dir
 from vln_clip.tasks import r2r
-from vln_clip.tasks.text import Vocabulary
+from vln_clip.tasks.text import FILE_HEAD, Vocabulary
 
 TRAIN = "train"
 TEST = "test"
@@ -126,7 +126,8 @@ def open_setting(
         dataset: ``r2r`` or ``demo``.
         splits: names or files; None for train and val_unseen, and val_seen and test where they are there.
         device: where tensors live.
-        words: vocabulary of a checkpoint; None takes ``R2R/train_vocab.txt``, or builds it from the training split.
+        words: vocabulary of a checkpoint without the special words; None takes ``R2R/train_vocab.txt``, or builds it
+            from the training split.
         max_input: most tokens per instruction.
     """
     data = dataset_folder(dataset)
@@ -227,9 +228,8 @@ def load_follower(
     header = saved.header
     if "max_action" not in header or header.get("stage") == "speaker":
         raise InputError(f"{folder} must be a follower's checkpoint, but is one of stage {header.get('stage')!r}")
-    setting = open_setting(
-        dataset or header["dataset"], splits, device, words=header["words"], max_input=header["max_input"]
-    )
+    words = header["words"][len(FILE_HEAD) : -1]  # saved with the special words, <BOS> last
+    setting = open_setting(dataset or header["dataset"], splits, device, words=words, max_input=header["max_input"])
     stores = setting.stores(features or header["features_wanted"], header["feature_width"])
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
