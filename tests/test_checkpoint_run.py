@@ -224,6 +224,7 @@ def test_a_run_folder_of_another_configuration_is_refused(tmp_path):
     begun = open_run(tmp_path)
     checkpoint.save(begun.checkpoint("follower", LAST), build(), {})
     open_run(tmp_path)  # the same again goes on
+    open_run(tmp_path / "x" / "..", device="cpu")  # and so it does elsewhere, or reached another way
     with pytest.raises(InputError, match=r"x holds a run of another configuration: seed is 2 now and was 1; give this"):
         open_run(tmp_path, seed=2)
     with pytest.raises(InputError, match="iters is 5 now and was 80000"):

@@ -196,6 +196,13 @@ def test_rollouts_without_teacher_and_returns_never_use_goals(tmp_path, draw):
     assert not record.teacher_log_prob.any()
 
 
+def test_there_are_no_returns_for_hidden_goals(tmp_path):
+    tables = toy_tables(tmp_path)
+    batch = batch_of(tables, [("alpha", "a0", "a1"), ("beta", "b3", None)])
+    with pytest.raises(ValueError, match="no returns where the goal is hidden"):
+        roll_out(blind_world(tables), Scripted([[], []]), batch, greedy, 2, teacher=False, returns=True)
+
+
 def test_sampling_follows_the_policy_and_its_generator():
     logits = torch.tensor([[0.0, 1.0, -torch.inf]]).repeat(20_000, 1)
     rows = torch.arange(20_000)

@@ -149,9 +149,14 @@ def write_world(folder: Path) -> Path:
 def use_world(folder: Path, monkeypatch) -> Path:
     """Write the toy world and make it the data folder of this process, with a cache of its own."""
     data = write_world(folder / "data")
-    monkeypatch.setenv("VLN_CLIP_DATA", str(data))
-    monkeypatch.setenv("VLN_CLIP_CACHE", str(folder / "cache"))
+    point_to(folder, monkeypatch)
     return data
+
+
+def point_to(folder: Path, monkeypatch) -> None:
+    """Make ``folder/data`` the data folder of this process and ``folder/cache`` its cache."""
+    monkeypatch.setenv("VLN_CLIP_DATA", str(folder / "data"))
+    monkeypatch.setenv("VLN_CLIP_CACHE", str(folder / "cache"))
 
 
 def toy_setting(folder: Path, monkeypatch, max_input: int = 20) -> tuple[Setting, Navigation]:

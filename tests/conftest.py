@@ -1,0 +1,40 @@
+"""Fixtures that several files share: toy runs of the programs, and logging put back after them."""
+
+import logging
+
+import pytest
+
+from tests.toy_runs import World
+from tests.toy_world import point_to
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """Programs configure logging; put it back."""
+    logger = logging.getLogger("vln_clip")
+    before = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A toy data folder with a finished run, ``toy``, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(tmp_path_factory.mktemp("toy"), patch)
+        world.train("--bt")
+    return world
+
+
+@pytest.fixture
+def world(trained, monkeypatch):
+    """The trained toy world as this process's data folder."""
+    point_to(trained.folder, monkeypatch)
+    return trained
+
+
+@pytest.fixture
+def own_world(tmp_path, monkeypatch):
+    """A toy data folder that a test may spoil."""
+    return World(tmp_path, monkeypatch)
