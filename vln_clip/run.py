@@ -17,6 +17,7 @@ from vln_clip.log import logger, progress
 
 LAST = "last"
 CHECKPOINTS = "checkpoints"
+PLACES = ("runs", "device")  # where things are, not what is trained: they may change on the way
 
 
 class Sampler(Protocol):
@@ -79,7 +80,9 @@ class Run:
         ours = json.loads(json.dumps(config.to_json()))
         if saved.is_file() and (self.folder / CHECKPOINTS).is_dir():  # else nothing was trained yet
             try:
-                differences = changed_fields(ours, json.loads(saved.read_text()))
+                theirs = json.loads(saved.read_text())
+                same_places = {key: ours[key] for key in PLACES}
+                differences = changed_fields(ours, theirs | same_places)
             except ValueError as error:
                 raise InputError(f"{saved} must be a run's configuration, but can't be read: {error}") from None
             if differences:
