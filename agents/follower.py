@@ -84,8 +84,10 @@ class TextEncoder(nn.Module):
         """
         tokens = tokens[:, : int(length.max())]
         mask = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
-        words = dropout(self.embedding(tokens), self.dropout_p, generator)
-        text, _, cell = self.lstm(words, length)
+        if generator is None and tokens.numel() > self.embedding.num_embeddings:
+            text, _, cell = self.lstm(self.embedding.weight, length, tokens)  # without dropout words are few
+        else:
+            text, _, cell = self.lstm(dropout(self.embedding(tokens), self.dropout_p, generator), length)
         # The reference pools over padding too, whose rows are zero: a result that depends on the batch (P7).
         pooled = text if self.pool_padding else text.masked_fill(~mask[..., None], -torch.inf)
         attended = torch.tanh(self.encoder2decoder(pooled.amax(1)))

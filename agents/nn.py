@@ -162,18 +162,20 @@ class RaggedLSTM(nn.Module):
         for name, parameter in nn.LSTM(input_size, hidden_size, bidirectional=bidirectional).named_parameters():
             self.register_parameter(name, parameter)
 
-    def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, length: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Run over every sequence. S is the number of directions, 1 or 2.
 
         Args:
-            x: (B, L, input_size) float; entries beyond ``length`` are ignored.
+            x: (B, L, input_size) float; entries beyond ``length`` are ignored. With ``index`` a table
+                (W, input_size) of possible inputs, each multiplied with the weights only once.
             length: (B,) int64, at least 1, at most L.
+            index: (B, L) int64 rows of that table.
 
         Returns:
             Outputs (B, L, S·hidden_size), forward ⊕ backward, zero beyond ``length``; the final hidden and
             cell states, each (S, B, hidden_size).
         """
-        B, L, _ = x.shape
+        B, L = x.shape[:2] if index is None else index.shape
         order = length.argsort(descending=True, stable=True)
         sorted_length = length[order]
         steps = torch.arange(L, device=x.device)
@@ -189,7 +191,10 @@ class RaggedLSTM(nn.Module):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         inputs = zip(places, w_ih, b_ih, b_hh, strict=True)
-        gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
+        if index is None:
+            gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
+        else:
+            gates = torch.stack([F.linear(x, w, b + c)[index[place]] for place, w, b, c in inputs])
         h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
         outputs = [
             x.new_zeros(B, L, self.hidden_size).index_put(place, part) for place, part in zip(places, h, strict=True)

@@ -13,7 +13,7 @@ from vln_clip.records import NUM_HEADINGS, Pose, Prediction, view_elevation_rad,
 from vln_clip.rollout import Agent, Feedback, greedy, roll_out, teacher_forced
 from vln_clip.tasks.metrics import score_indices, summarize
 
-EVALUATION_BATCH = 256  # evaluation keeps no gradients: larger batches than training, for speed alone
+EVALUATION_BATCH = 512  # evaluation keeps no gradients: larger batches than training, for speed alone
 
 
 @dataclass(frozen=True, eq=False)

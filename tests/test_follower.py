@@ -77,7 +77,7 @@ def test_the_gradient_reaches_every_parameter(tmp_path, monkeypatch, width):
     for name, parameter in follower.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    assert set(numbers) == {"loss/reinforcement", "train/entropy_nat", "train/reward", "train/steps"}
+    assert set(numbers) == {"loss/reinforcement", "rollout/entropy_nat", "rollout/reward", "rollout/steps"}
 
 
 def test_the_logit_of_stop_is_zero_and_padding_is_out(tmp_path):
@@ -225,4 +225,4 @@ def test_encoder_and_decoder_are_clipped_each_and_the_critic_is_not(tmp_path, mo
     assert norm("encoder") == pytest.approx(1e-3, rel=1e-2)
     assert norm("decoder") == pytest.approx(1e-3, rel=1e-2)
     assert norm("critic") > 1e-2
-    assert numbers["train/decoder_gradient_norm"] > 1e-3
+    assert numbers["rollout/decoder_gradient_norm"] > 1e-3

@@ -93,9 +93,9 @@ class FollowerLearner:
         decisions = record.mask.sum()
         return {
             "loss/reinforcement": float(loss.detach()),
-            "train/entropy_nat": float((record.entropy * record.mask).sum().detach() / decisions),
-            "train/reward": float((reward * record.mask).sum() / len(batch.goal)),
-            "train/steps": float(decisions / len(batch.goal)),
+            "rollout/entropy_nat": float((record.entropy * record.mask).sum().detach() / decisions),
+            "rollout/reward": float((reward * record.mask).sum() / len(batch.goal)),
+            "rollout/steps": float(decisions / len(batch.goal)),
         }
 
     def update(self) -> dict[str, float]:
@@ -192,7 +192,7 @@ def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str
     found = {}
     for name in names:
         total = nn.utils.clip_grad_norm_(model.get_submodule(name).parameters(), norm)
-        found[f"train/{name}_gradient_norm"] = float(total)
+        found[f"rollout/{name}_gradient_norm"] = float(total)
     return found
 
 

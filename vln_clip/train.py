@@ -90,6 +90,22 @@ def main(argv: list[str] | None = None) -> None:
         print_results(run.results_file)
         return
     job = open_job(settings, run)
+    try:
+        train_and_evaluate(job)
+    finally:
+        run.close()
+    print_results(run.results_file)
+    log.logger.info("results, submission and checkpoints are in %s", run.folder)
+
+
+def cli() -> None:
+    """Run the program with errors told in one sentence."""
+    log.program(main)
+
+
+def train_and_evaluate(job: Job) -> None:
+    """Go through every stage, then write the submission and, last of all, the results."""
+    settings = job.config
     train_follower(job, "follower", job.world)
     agents = {"follower": job.world}
     if settings.blind and settings.features != "none":
@@ -101,15 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         agents["back_translated"] = job.world
     results = evaluate_all(job, agents)
     write_test_submission(job, "back_translated" if settings.bt else "follower")
-    files.save_json(run.results_file, results)
-    run.close()
-    print_results(run.results_file)
-    log.logger.info("results, submission and checkpoints are in %s", run.folder)
-
-
-def cli() -> None:
-    """Run the program with errors told in one sentence."""
-    log.program(main)
+    files.save_json(job.run.results_file, results)
 
 
 def open_job(settings: TrainConfig, run: Run) -> Job:
