@@ -189,12 +189,14 @@ PRESETS = {
     "r2r": TrainConfig(dataset="r2r"),
     "demo": TrainConfig(
         dataset="demo",
-        model=ModelConfig(hidden_width=256, word_width=128, angle_width=32, action_width=32),
+        model=ModelConfig(hidden_width=256, word_width=128, angle_width=32, action_width=32, speaker_dropout=0.3),
         follower=FollowerConfig(
-            iters=400, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
+            iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
         ),
-        speaker=SpeakerConfig(speaker_iters=600, speaker_lr=1e-3, speaker_eval_every=100, max_decode=60),
-        back_translation=BackTranslationConfig(bt_iters=300, bt_eval_every=50, num_aug_paths=20_000),
+        speaker=SpeakerConfig(speaker_iters=600, speaker_lr=2e-3, speaker_eval_every=100, max_decode=60),
+        back_translation=BackTranslationConfig(
+            bt_iters=150, bt_eval_every=30, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
+        ),
     ),
 }
 

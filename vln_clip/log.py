@@ -12,9 +12,17 @@ from vln_clip.errors import InputError
 logger = logging.getLogger("vln_clip")
 
 
+class _CurrentStderr(logging.Handler):
+    """Writes to what ``sys.stderr`` is now, so that lines appear above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def setup(level: int = logging.INFO) -> None:
     """Send the package's log to standard error as plain lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _CurrentStderr()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(level)
