@@ -1,8 +1,7 @@
-"""Reading JSON that users give, plain or gzipped, and writing it so that no half-written file is ever seen."""
+"""Reading JSON that users give, plain or gzipped."""
 
 import gzip
 import json
-import os
 import sys
 import zlib
 from pathlib import Path
@@ -43,28 +42,3 @@ def parse_json(content: bytes, path: Path) -> object:
 def is_finite(value: object) -> bool:
     """Return whether a JSON value is a number that a float can hold; true and false are no numbers."""
     return type(value) in (float, int) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON through a temporary file in the same folder; gzipped where the name ends in ``.gz``.
-
-    Args:
-        path: file to write; its folder is made, an older file is replaced.
-        value: anything JSON can hold; NaN and infinity raise ``ValueError``.
-
-    Raises:
-        InputError: the folder cannot be written to.
-    """
-    content = (json.dumps(value, allow_nan=False) + "\n").encode()
-    if path.suffix == ".gz":
-        content = gzip.compress(content, mtime=0)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(content)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.files import save_json
 from vln_clip.records import Episode, Prediction
-from vln_clip.tasks.files import write_json
 from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.predictions import (
     DUPLICATE,
@@ -89,7 +89,7 @@ def write_submission(path: Path, predictions: Sequence[Prediction]) -> None:
             [viewpoint, float(heading), float(elevation)] for viewpoint, heading, elevation in prediction.trajectory
         ]
         items.append({"instr_id": prediction.instr_id, "trajectory": poses})
-    write_json(path, items)
+    save_json(path, items, indent=None)
 
 
 def validate_submission(path: Path, episodes: Sequence[Episode], graph: Graph) -> Report:

@@ -1,8 +1,8 @@
 """Atomic writes: a reader sees the old file or the whole new one, never half of it."""
 
+import gzip
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,33 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
+from vln_clip.errors import InputError
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
 
 
 def save_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a JSON file atomically; gzipped where its name ends in ``.gz``. NaN and infinity raise ``ValueError``."""
+    content = (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def save_safetensors(
