@@ -1,1 +1,1 @@
-"""Policies: follower, speaker, scripted baselines and back-translation."""
+"""Policies: follower, speaker and scripted baselines."""

@@ -13,7 +13,7 @@ VISIBLE_COS = math.cos(math.radians(40.0))  # the simulator's horizontal visibil
 
 @dataclass(frozen=True)
 class ScriptState:
-    """Absolute camera heading step (B,) and moves so far, with the generator of the rollout."""
+    """Absolute camera heading step (B,) and moves so far."""
 
     heading_step: Tensor
     moves: int = 0
@@ -26,7 +26,7 @@ class ScriptState:
 class RandomAgent:
     """R2R's random agent (Anderson et al. 2018): face a random direction, walk ahead five times, stop.
 
-    Ahead is the visible candidate nearest to the centre of the view; where none is visible it turns right
+    Ahead is the visible candidate nearest to the center of the view; where none is visible it turns right
     until one is.
 
     Args:

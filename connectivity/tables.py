@@ -181,7 +181,7 @@ def _candidates(graph: ScanGraph, width: int, first: int) -> tuple[np.ndarray, .
     """Compute degree, neighbor, view, bearing and elevation of a scan, padded to ``width``.
 
     The closed form of EnvDrop's sweep over the 36 views. Order: the step at which a viewpoint is first seen,
-    then its angular distance from the centre of that view (the simulator sorts what a view shows by it).
+    then its angular distance from the center of that view (the simulator sorts what a view shows by it).
     """
     n = len(graph.viewpoint_ids)
     source, target = np.nonzero(graph.edges)

@@ -110,8 +110,8 @@ def render_views(
     Args:
         faces: cube faces, (6, S, S, 3) uint8 RGB; the work is done on their device.
         rotation: upper-left 3x3 of ``pose`` (skybox camera to world).
-        headings_rad: headings of the view centres, V of them, clockwise from +y.
-        elevations_rad: elevations of the view centres, V of them, up positive.
+        headings_rad: headings of the view centers, V of them, clockwise from +y.
+        elevations_rad: elevations of the view centers, V of them, up positive.
         width_px: width of a view.
         height_px: height of a view; pixels are square.
         vfov_rad: vertical field of view.

@@ -7,6 +7,7 @@ can be stopped and started again.
 """
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class GainConfig:
     """one pair of runs each"""
     dataset: str = "demo"
     """demo or r2r, with the preset of python -m vln_clip.train"""
+    shared_speaker: bool = False
+    """train the speaker of the first seed only and give it to all pairs; saves time, leaves its variation out"""
     features: str = "pixels"
     """as for python -m vln_clip.train"""
     runs: Path = Path("runs")
@@ -38,11 +41,13 @@ def main() -> None:
     """Train what is missing and print the gain."""
     options = tyro.cli(GainConfig)
     log.setup()
+    if options.shared_speaker:
+        share_speaker(options)
     pairs = {seed: compare(options, seed) for seed in options.seeds}
     figures: dict[str, object] = {"pairs": pairs}
     for which in (train.BEST, LAST):
         gains = np.array([100 * (pair[which]["back_translated"] - pair[which]["continued"]) for pair in pairs.values()])
-        half = float(stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains)) if len(gains) > 1 else float("nan")
+        half = float(stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains)) if len(gains) > 1 else 0.0
         figures[which] = {"mean_gain": float(gains.mean()), "half_width": half, "gains": gains.tolist()}
         print(
             f"{which}: gains {np.round(gains, 1).tolist()}, mean {gains.mean():.2f} ± {half:.2f} points of success rate"
@@ -51,18 +56,31 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
-    """Return val_unseen success rates of both ways, ``{checkpoint: {way: success rate}}``."""
+def open_pair(options: GainConfig, seed: int) -> train.Job:
+    """Open the run of one seed."""
     preset = config.PRESETS[options.dataset]
     name = f"gain_{options.dataset}_{seed}"
     settings = replace(preset, features=options.features, seed=seed, runs=options.runs, name=name, bt=True, blind=False)
-    run = Run(settings)
-    job = train.open_job(settings, run)
+    return train.open_job(settings, Run(settings))
+
+
+def share_speaker(options: GainConfig) -> None:
+    """Train the first seed's speaker and copy its checkpoints to the other runs."""
+    first = open_pair(options, options.seeds[0])
+    train.train_speaker(first)
+    for seed in options.seeds[1:]:
+        other = open_pair(options, seed).run.folder / "checkpoints" / "speaker"
+        shutil.copytree(first.run.folder / "checkpoints" / "speaker", other, dirs_exist_ok=True)
+
+
+def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
+    """Return val_unseen success rates of both ways, ``{checkpoint: {way: success rate}}``."""
+    job = open_pair(options, seed)
     train.train_follower(job, "follower", job.world)
     train.train_speaker(job)
     train.train_back_translated(job)
     train.train_back_translated(job, "continued", augment=False)
-    run.close()
+    job.run.close()
     found: dict[str, dict[str, float]] = {}
     for which in (train.BEST, LAST):
         found[which] = {}

@@ -58,7 +58,7 @@ def test_the_random_agent_depends_on_its_generator_alone(tmp_path):
 
 
 def test_the_random_agent_walks_to_what_is_ahead(tmp_path):
-    # Its camera turns right from where it looked until something is within 40 deg, and takes the nearest to the centre.
+    # Its camera turns right from where it looked until something is within 40 deg, and takes the nearest to the center.
     tables = toy_tables(tmp_path)
     world = blind_world(tables)
     batch = batch_of(tables, everywhere(tables) * 20)

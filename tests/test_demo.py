@@ -159,8 +159,8 @@ def test_edges_pass_no_wall_and_no_furniture(world):
     assert not blocked(starts, ends, obstacles(house.plan, list(house.things))).any()
     # By hand: a wall piece crosses the segment from its one side to the other.
     x0, y0, x1, y1 = wall_rects(house.plan)[0]
-    centre = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]])
-    assert blocked(centre - 1, centre + 1, np.array([[x0, y0, x1, y1]])).all()
+    center = np.array([[(x0 + x1) / 2, (y0 + y1) / 2]])
+    assert blocked(center - 1, center + 1, np.array([[x0, y0, x1, y1]])).all()
 
 
 def test_default_paths_are_as_promised(world):

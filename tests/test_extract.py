@@ -92,7 +92,7 @@ def test_rows_are_written_in_order_with_a_full_header(tmp_path, data):
         "rgb",
         (16, 12),
     )
-    assert header.resize == "shorter side, centre crop to 8x8, bicubic"
+    assert header.resize == "shorter side, center crop to 8x8, bicubic"
     assert "torch" in header.libraries
     assert source.sizes == {(16, 12)}
 

@@ -209,7 +209,7 @@ def test_an_interrupted_program_says_how_to_go_on(capsys):
     with pytest.raises(SystemExit) as stopped:
         log.program(interrupted, [])
     assert stopped.value.code == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "goes on from its last checkpoint with the same command" in capsys.readouterr().err
 
 
 def test_the_console_script_runs_programs_by_their_verbs(world, monkeypatch, capsys):

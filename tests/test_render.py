@@ -51,7 +51,7 @@ def test_turning_right_by_the_pose_equals_turning_right_by_the_heading():
 
 def test_ninety_degree_view_is_the_face_itself():
     faces = torch.randint(0, 256, (6, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    # At 90 degrees and the face's own size, pixel centres fall on pixel centres.
+    # At 90 degrees and the face's own size, pixel centers fall on pixel centers.
     for heading, face in ((0.0, 3), (math.pi / 2, 4), (math.pi, 1), (1.5 * math.pi, 2)):
         view = render_views(faces, LEVEL, [heading], [0.0], 16, 16, vfov_rad=math.pi / 2)
         assert (view[0].int() - faces[face].int()).abs().max() <= 1

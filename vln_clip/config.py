@@ -4,6 +4,7 @@ The defaults of ``TrainConfig`` are the paper's R2R recipe; ``PRESETS`` holds wh
 """
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,7 +91,9 @@ class FollowerConfig:
 
     def __post_init__(self) -> None:
         for name in ("iters", "batch_size", "max_action", "eval_every", "lr", "clip_norm"):
-            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+            _require(0 < getattr(self, name) < inf, name, "positive", getattr(self, name))
+        for name in ("ml_weight", "teacher_weight", "entropy_weight", "value_weight", "stop_reward", "progress_reward"):
+            _require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
         _require(0 <= self.gamma <= 1, "gamma", "in [0, 1]", self.gamma)
         _require(self.max_input >= 3, "max_input", "at least 3", self.max_input)
         _require(self.train_batches >= 0, "train_batches", "0 or more", self.train_batches)
@@ -124,6 +127,8 @@ class BackTranslationConfig:
     """optimizer steps of back-translation; by default half of what is left to --bt-until"""
     bt_until: int = 200_000
     """the reference counts on from the follower's best iteration to here, two per optimizer step"""
+    bt_lr: float | None = None
+    """learning rate of back-translation; by default --lr"""
     bt_eval_every: int = 50
     """optimizer steps between validations"""
     bt_feature_dropout: float = 0.4
@@ -138,7 +143,10 @@ class BackTranslationConfig:
     """R2R file of unlabelled paths (aug_paths.json) instead of sampled ones"""
 
     def __post_init__(self) -> None:
+        for name in ("real_weight", "aug_weight"):
+            _require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
         _require(self.bt_iters is None or self.bt_iters > 0, "bt_iters", "positive", self.bt_iters)
+        _require(self.bt_lr is None or self.bt_lr > 0, "bt_lr", "positive", self.bt_lr)
         _require(self.bt_eval_every > 0, "bt_eval_every", "positive", self.bt_eval_every)
         _require(0 <= self.bt_feature_dropout < 1, "bt_feature_dropout", "in [0, 1)", self.bt_feature_dropout)
         _require(self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
@@ -171,6 +179,11 @@ class TrainConfig:
         default_factory=BackTranslationConfig
     )
 
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
+        if self.back_translation.aug_paths is not None and not self.bt:
+            raise InputError("--aug-paths is for back-translation; add --bt or leave it out")
+
     @property
     def run_name(self) -> str:
         """Return the name of the run's folder."""
@@ -193,9 +206,9 @@ PRESETS = {
         follower=FollowerConfig(
             iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
         ),
-        speaker=SpeakerConfig(speaker_iters=600, speaker_lr=2e-3, speaker_eval_every=100, max_decode=60),
+        speaker=SpeakerConfig(speaker_iters=1_200, speaker_lr=2e-3, speaker_eval_every=200, max_decode=60),
         back_translation=BackTranslationConfig(
-            bt_iters=150, bt_eval_every=30, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
+            bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
         ),
     ),
 }

@@ -1,34 +1,44 @@
 """``python -m vln_clip.data``: says what the data folder holds, and builds the demo world."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from vln_clip import log, setting
+from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS
 from vln_clip.tasks.r2r_files import PUBLIC_FILES, known_splits
+
+CONNECTIVITY_ADDRESS = "https://github.com/peteanderson80/Matterport3DSimulator (its connectivity folder)"
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Say which data sets are on this machine and where the missing files can be had."""
+    """Say what the data folder holds and where the missing files can be had; build the demo world."""
 
-    dataset: Literal["auto", "demo", "r2r"] = "auto"
-    """demo builds the demo world where it is not there yet"""
+    dataset: Literal["r2r", "demo"] = "r2r"
+    """r2r looks into $VLN_CLIP_DATA; demo builds the demo world where it is not there yet"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(DataConfig, args=argv, prog="python -m vln_clip.data")
-    dataset = setting.find_dataset(config.dataset)
-    folder = setting.dataset_folder(dataset)
-    log.logger.info("%s: %s", dataset, folder.absolute())
+    folder = setting.dataset_folder(config.dataset)
     splits = [name for name in known_splits(folder) if (folder / "R2R" / f"R2R_{name}.json").is_file()]
-    log.logger.info("splits: %s", ", ".join(splits) or "none")
-    if dataset == "r2r":
-        for name, public in PUBLIC_FILES.items():
-            if not (folder / "R2R" / name).is_file():
-                log.logger.info("missing: R2R/%s, from %s", name, public.address)
+    log.logger.info("%s: %s; splits: %s", config.dataset, folder.absolute(), ", ".join(splits) or "none")
+    if config.dataset == "r2r":
+        for name, address in missing(folder).items():
+            log.logger.info("missing: %s, from %s", name, address)
+
+
+def missing(folder: Path) -> dict[str, str]:
+    """Return the parts of R2R that a data folder lacks, and where each can be had."""
+    wanted = {f"R2R/{name}": public.address for name, public in PUBLIC_FILES.items()}
+    wanted["connectivity/scans.txt"] = CONNECTIVITY_ADDRESS
+    if not any((folder / "features").glob("*")):
+        wanted["features/*"] = f"{PUBLIC_ADDRESS}{PUBLIC_STEMS['clip_rn50x4']}.tsv, or vln-clip extract makes them"
+    return {name: address for name, address in wanted.items() if not (folder / name).is_file()}
 
 
 def cli() -> None:

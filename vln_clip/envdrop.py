@@ -146,8 +146,9 @@ class BackTranslationLearner:
         numbers = self.real.accumulate()
         noise = self.environment_noise()
         found = self.real.imitate(self.described(noise), self.aug_weight, noise)
-        noise = self.environment_noise()
-        found |= self.real.reinforce(self.described(noise), noise)
+        if self.real.config.feedback == "sample":
+            noise = self.environment_noise()
+            found |= self.real.reinforce(self.described(noise), noise)
         return numbers | {f"aug_{name}": value for name, value in found.items()} | self.real.update()
 
     def environment_noise(self) -> Tensor:

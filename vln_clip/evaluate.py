@@ -64,13 +64,18 @@ def score_file(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], st
     predictions = read_predictions(path)
     dataset = setting.find_dataset(config.dataset)
     data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), words=())
-    _, scores = score_predictions(
-        predictions,
-        data.splits[config.split].episodes,
-        data.tables,
-        allow_missing=config.allow_missing,
-        allow_jumps=config.allow_jumps,
-    )
+    try:
+        _, scores = score_predictions(
+            predictions,
+            data.splits[config.split].episodes,
+            data.tables,
+            allow_missing=config.allow_missing,
+            allow_jumps=config.allow_jumps,
+        )
+    except InputError as error:
+        raise InputError(
+            f"{path}: {error} (--allow-missing scores an incomplete file, --allow-jumps hops that are no edges)"
+        ) from None
     return summarize(scores), str(path)
 
 
@@ -83,7 +88,7 @@ def score_checkpoint(config: EvaluateConfig, path: Path) -> tuple[dict[str, floa
     if not table.has_goals:
         raise InputError(f"--split {config.split} hides its goals; write its submission with vln-clip submit")
     walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
-    return score_walks(loaded.world, table, walks), f"{path} ({loaded.world.bank.name} features)"
+    return score_walks(loaded.world, table, walks), f"{path} ({loaded.features} features)"
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ def program(main: Callable[[list[str] | None], None], argv: list[str] | None = N
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; a training run goes on from its last checkpoint with the same command", file=sys.stderr)
         raise SystemExit(130) from None
 
 
-def progress(**options: bool) -> Progress:
+def progress() -> Progress:
     """Return a progress bar with count, elapsed and remaining time; it hides itself without a terminal."""
     console = Console(stderr=True)
     return Progress(
@@ -59,5 +59,4 @@ def progress(**options: bool) -> Progress:
         TextColumn("{task.fields[status]}"),
         console=console,
         disable=not console.is_terminal,
-        **options,  # type: ignore[arg-type]
     )

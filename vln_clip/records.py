@@ -65,12 +65,12 @@ class Prediction:
 
 
 def view_heading_rad(view: int) -> float:
-    """Return the absolute heading of the centre of a view."""
+    """Return the absolute heading of the center of a view."""
     return (view % NUM_HEADINGS) * HEADING_STEP_RAD
 
 
 def view_elevation_rad(view: int) -> float:
-    """Return the elevation of the centre of a view."""
+    """Return the elevation of the center of a view."""
     return (view // NUM_HEADINGS - 1) * ELEVATION_STEP_RAD
 
 

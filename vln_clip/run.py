@@ -1,9 +1,11 @@
 """A run's folder, and the loop that every training stage goes through: learn, validate, save, go on after a stop."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,7 +80,9 @@ class Run:
         self.config, self.folder = config, config.runs / config.run_name
         saved = self.folder / "config.json"
         ours = json.loads(json.dumps(config.to_json()))
-        if saved.is_file() and (self.folder / CHECKPOINTS).is_dir():  # else nothing was trained yet
+        if saved.is_file() and (
+            (self.folder / CHECKPOINTS).is_dir() or self.results_file.is_file()
+        ):  # else nothing was trained yet
             try:
                 theirs = json.loads(saved.read_text())
                 same_places = {key: ours[key] for key in PLACES}
@@ -143,9 +147,19 @@ def _is_later(line: str, stage: str, iteration: int) -> bool:
 def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
     """Log what a stranger needs to know to repeat the run."""
     logger.info("command: %s", " ".join(sys.argv))
-    logger.info("vln_clip %s, torch %s, device %s, seed %d", __version__, torch.__version__, device, config.seed)
+    versions = f"vln_clip {__version__}{_commit()}, torch {torch.__version__}"
+    logger.info("%s, device %s, seed %d", versions, device, config.seed)
     logger.info("config: %s", json.dumps(config.to_json()))
     logger.info("features: %s", features)
+
+
+def _commit() -> str:
+    """Return the commit of a checkout, for the log; nothing for an installed package."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return " at " + subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def run_stage(run: Run, stage: Stage) -> None:
@@ -171,6 +185,11 @@ def run_stage(run: Run, stage: Stage) -> None:
                 continue
             found = stage.validate()
             values = {name: total / since for name, total in sums.items()}
+            if not all(isfinite(value) for value in values.values()):
+                raise InputError(
+                    f"{stage.name} diverged before iteration {iteration}: its losses are no numbers any more; "
+                    "give another --name and a lower learning rate"
+                )
             values |= {f"{split}/{metric}": v for split, row in found.items() for metric, v in row.items()}
             run.log(stage.name, iteration, values)
             _save(run, stage, iteration, found, scores)
@@ -208,6 +227,14 @@ def _restore(run: Run, stage: Stage) -> dict[str, float]:
         run.forget_after(stage.name, 0)
         return {}
     saved = checkpoint.load(folder)
+    for key in ("features", "features_wanted", "feature_width", "data"):
+        if saved.header.get(key) != stage.header.get(key):
+            raise InputError(
+                f"{folder} was trained with other {key.replace('_', ' ')}: {saved.header.get(key)!r} there, "
+                f"{stage.header.get(key)!r} now; bring the old ones back, or start a new run with another --name"
+            )
+    if saved.state["generator"].shape != stage.generator.get_state().shape:
+        raise InputError(f"{folder} was trained on another kind of device; go on there, or name it with --device")
     checkpoint.restore_weights(stage.model, saved.weights, folder)
     checkpoint.restore_optimizer(stage.optimizer, checkpoint.section(saved.state, "optimizer"))
     stage.generator.set_state(saved.state["generator"])

@@ -12,12 +12,12 @@ from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
 from vln_clip.config import ModelConfig, from_json
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.demo import demo_data
+from vln_clip.connectivity.graphs import graph_path
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.errors import InputError, unknown_name
-from vln_clip.features import FeatureStore, bank
-from vln_clip.log import logger, progress
+from vln_clip.features import FeatureStore, bank, features_used
+from vln_clip.log import logger
 from vln_clip.paths import cache_dir, data_dir
 from vln_clip.tasks import r2r
 from vln_clip.tasks.text import FILE_HEAD, Vocabulary
@@ -48,11 +48,7 @@ def find_dataset(name: str) -> str:
 
 def dataset_folder(dataset: str) -> Path:
     """Return the folder of a data set; the demo world is built where the cache lacks it."""
-    if dataset != "demo":
-        return data_dir()
-    with progress() as bar:
-        task = bar.add_task("demo world", total=None, status="")
-        return demo_data(on_progress=lambda done, total: bar.update(task, completed=done, total=total))
+    return extract.demo_folder() if dataset == "demo" else data_dir()
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,10 +57,12 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device must be cpu or a GPU of this machine, got {name!r} ({reason})") from None
+        usable = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+    except RuntimeError:
+        usable = False
+    if not usable:
+        gpus = torch.cuda.device_count()
+        raise InputError(f"--device must be auto, cpu or one of this machine's {gpus} GPUs (cuda:N), got {name!r}")
     return device
 
 
@@ -137,10 +135,34 @@ def open_setting(
     else:
         names = list(splits)
     read = {name: r2r.read_split(dataset, name, data) for name in names}
+    if splits is None:
+        for name, split in read.items():
+            _require_use(name, split)
+    for split in read.values():
+        _require_graphs(split, data / "connectivity")
     tables = NavTables.load(data / "connectivity", sorted({scan for split in read.values() for scan in split.scans}))
     placed = {name: r2r.place_on_graph(split, tables) for name, split in read.items()}
     vocabulary = Vocabulary(words) if words is not None else _vocabulary(dataset, data, placed.get(TRAIN))
     return Setting(dataset, data, device, placed, tables, vocabulary, max_input)
+
+
+def _require_use(name: str, split: r2r.Split) -> None:
+    """Check that a split can be trained on or scored."""
+    if not split.episodes:
+        raise InputError(f"{split.file} must hold at least one instruction with a word, got none")
+    if split.goal_hidden and name != TEST:
+        raise InputError(f"{split.file} must have paths with goals, got only starts; is it the test split?")
+
+
+def _require_graphs(split: r2r.Split, folder: Path) -> None:
+    """Check that the graph of every scan of a split is there."""
+    for scan in split.scans:
+        if not scan.replace("-", "").replace("_", "").isalnum():
+            raise InputError(f"{split.file}: scan must be letters, digits, - and _, got {scan!r}")
+        try:
+            graph_path(folder, scan)
+        except InputError as error:
+            raise InputError(f"{split.file} names the scan {scan!r}, but {error}") from None
 
 
 def _vocabulary(dataset: str, data: Path, train: r2r.Split | None) -> Vocabulary:
@@ -200,12 +222,14 @@ class LoadedFollower:
         world: with the checkpoint's features.
         setting: the data set with the checkpoint's vocabulary.
         header: of the checkpoint.
+        features: what the world's features really are.
     """
 
     follower: Follower
     world: Navigation
     setting: Setting
     header: dict[str, Any]
+    features: str
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -231,7 +255,13 @@ def load_follower(
     words = header["words"][len(FILE_HEAD) : -1]  # saved with the special words, <BOS> last
     setting = open_setting(dataset or header["dataset"], splits, device, words=words, max_input=header["max_input"])
     stores = setting.stores(features or header["features_wanted"], header["feature_width"])
+    used = features_used(stores)
+    if features is None and used != header["features"]:
+        raise InputError(
+            f"{folder} was trained with {header['features']} features, but here {used} ones are found; bring the old "
+            "ones back, or accept others with --features"
+        )
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
     checkpoint.restore_weights(follower, saved.weights, folder)
-    return LoadedFollower(follower.eval(), setting.world(stores), setting, header)
+    return LoadedFollower(follower.eval(), setting.world(stores), setting, header, used)

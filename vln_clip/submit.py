@@ -68,8 +68,7 @@ def write(config: SubmitConfig, path: Path) -> None:
     name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in config.split)
     out = config.out or setting.find_checkpoint(path) / f"submission_{name}.json"
     write_submission(out, predictions(loaded.world, table, walks))
-    features = loaded.header["features"] if config.features is None else loaded.world.bank.name
-    about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": features}
+    about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     files.save_json(out.with_suffix(".about.json"), about)
     report = validate_submission(out, loaded.setting.splits[config.split].episodes, loaded.setting.tables)
     report.require_valid()

@@ -16,7 +16,7 @@ from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
 from vln_clip.config import TrainConfig
 from vln_clip.envs import paths
-from vln_clip.envs.episodes import ShuffledSampler, in_order
+from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler, in_order
 from vln_clip.envs.evaluation import predictions, score_walks, walk_split
 from vln_clip.envs.navigation import Navigation
 from vln_clip.features import features_used
@@ -54,6 +54,7 @@ class Job:
     setting: Setting
     world: Navigation
     features: str
+    unlabelled: EpisodeTable | None = None
 
     def seed(self, purpose: str) -> int:
         """Return a seed of its own for each purpose."""
@@ -126,7 +127,15 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
     stores = data.stores(settings.features)
     job = Job(settings, run, data, data.world(stores, **rewards(settings)), features_used(stores))
+    if settings.bt:
+        job.unlabelled = unlabelled_paths(job)  # a bad file is told before hours of training
     describe_start(settings, device, job.features)
+    batch = data.table(TRAIN).batch(torch.arange(min(settings.follower.batch_size, len(data.table(TRAIN)))))
+    shapes = (
+        f"tokens {tuple(batch.tokens.shape)}, views {tuple(job.world.observe(batch.viewpoint, batch.view).views.shape)}"
+    )
+    sizes = {name: len(split.episodes) for name, split in data.splits.items()}
+    log.logger.info("instructions: %s; first batch: %s", sizes, shapes)
     return job
 
 
@@ -139,17 +148,17 @@ def train_follower(job: Job, name: str, world: Navigation) -> None:
     """Train a follower by imitation and actor-critic."""
     c = job.config.follower
     follower = build_follower(job.setting, job.config.model, world.bank.width, job.seed(name))
-    learner = follower_learner(job, name, world, follower, c.ml_weight)
+    learner = follower_learner(job, name, world, follower, c.ml_weight, c.lr)
     stage = follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
     run_stage(job.run, stage)
 
 
 def follower_learner(
-    job: Job, name: str, world: Navigation, follower: Follower, ml_weight: float
+    job: Job, name: str, world: Navigation, follower: Follower, ml_weight: float, lr: float
 ) -> envdrop.FollowerLearner:
     """Set a follower up to learn from the labelled episodes."""
     c, table = job.config.follower, job.setting.table(TRAIN)
-    optimizer = envdrop.make_optimizer(follower, c.optimizer, c.lr)
+    optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
     return envdrop.FollowerLearner(world, follower, optimizer, table, sampler, c, job.generator(name), ml_weight)
 
@@ -264,7 +273,8 @@ def train_back_translated(job: Job, name: str = "back_translated", augment: bool
     width = job.world.bank.width
     follower = build_follower(job.setting, job.config.model, width, job.seed(name), c.bt_feature_dropout)
     checkpoint.restore_weights(follower, saved.weights, folder)
-    learner = follower_learner(job, name, job.world, follower, c.real_weight)
+    lr = c.bt_lr or follower_config.lr
+    learner = follower_learner(job, name, job.world, follower, c.real_weight, lr)
     iters = c.bt_iters or max(1, (c.bt_until - int(saved.header["iteration"])) // 2)
     learn: Callable[[], dict[str, float]] = learner
     samplers = {"train": learner.sampler}
@@ -283,14 +293,20 @@ def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envd
     folder = job.run.checkpoint("speaker", BEST_BLEU)
     checkpoint.restore_weights(speaker, checkpoint.load(folder).weights, folder)
     speaker.eval().requires_grad_(False)
-    if c.aug_paths is None:
-        table = paths.sample_paths(data.tables, data.table(TRAIN), c.num_aug_paths, job.seed("aug_paths"), data.device)
-    else:
-        table = paths.read_paths(c.aug_paths, data.dataset, data.data, data.tables, data.device)
+    table = job.unlabelled
+    assert table is not None
     sampler = ShuffledSampler(len(table), job.config.follower.batch_size, job.seed("aug_paths"))
     return envdrop.BackTranslationLearner(
         learner, speaker, table, sampler, c.aug_weight, c.bt_feature_dropout, job.config.speaker.max_decode
     )
+
+
+def unlabelled_paths(job: Job) -> EpisodeTable:
+    """Read the paths of ``--aug-paths``, or sample some with the statistics of the training split."""
+    c, data = job.config.back_translation, job.setting
+    if c.aug_paths is not None:
+        return paths.read_paths(c.aug_paths, data.dataset, data.data, data.tables, data.device)
+    return paths.sample_paths(data.tables, data.table(TRAIN), c.num_aug_paths, job.seed("aug_paths"), data.device)
 
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:

@@ -22,7 +22,7 @@ class Design:
         colored: whether instructions name its color.
         hung: hangs on a wall and takes no floor.
         flat: lies on the floor and can be walked over.
-        centre: stands free where the room is large.
+        center: stands free where the room is large.
         fixed_color: the only color it comes in.
         outer: hangs on outer walls only.
     """
@@ -33,7 +33,7 @@ class Design:
     colored: bool = True
     hung: bool = False
     flat: bool = False
-    centre: bool = False
+    center: bool = False
     fixed_color: str | None = None
     outer: bool = False
 
@@ -115,7 +115,7 @@ DESIGNS: dict[str, Design] = {
             (CYLINDER, -0.1, 0.35, 0.77, 0.1, 0.55, 0.98, "white", PLAIN),
             (ELLIPSOID, -0.16, 0.29, 0.95, 0.16, 0.61, 1.25, "light", LEAVES),
         ),
-        centre=True,
+        center=True,
     ),
     "desk": Design(
         1.4,

@@ -140,7 +140,7 @@ def _make_doors(rng: np.random.Generator, rooms: list[Room]) -> list[Door]:
 def _place_door(
     rng: np.random.Generator, wall: tuple[bool, float, float, float], doors: list[Door]
 ) -> tuple[float, float] | None:
-    """Draw the centre of a door at least 1.6 m from all others."""
+    """Draw the center of a door at least 1.6 m from all others."""
     along_x, line, start, end = wall
     for _ in range(8):
         at = rng.uniform(start + 0.95, end - 0.95)

@@ -95,11 +95,11 @@ def _place(
 ) -> Thing | None:
     """Try to find a free place for a thing; None where the room is full."""
     room, design = plan.rooms[index], DESIGNS[name]
-    free_standing = design.centre and min(room.x1 - room.x0, room.y1 - room.y0) > 4.4
+    free_standing = design.center and min(room.x1 - room.x0, room.y1 - room.y0) > 4.4
     for _ in range(14):
         if design.flat or free_standing:
             turn = int(rng.integers(2)) * 3
-            anchor = _centre_anchor(rng, room, design, turn)
+            anchor = _center_anchor(rng, room, design, turn)
         else:
             turn = int(rng.integers(4))
             if design.outer and not _is_outer(plan, room, turn):
@@ -122,7 +122,7 @@ def _is_outer(plan: FloorPlan, room: Room, turn: int) -> bool:
     return room.y1 == max(other.y1 for other in plan.rooms)
 
 
-def _centre_anchor(rng: np.random.Generator, room: Room, design: Design, turn: int) -> tuple[float, float] | None:
+def _center_anchor(rng: np.random.Generator, room: Room, design: Design, turn: int) -> tuple[float, float] | None:
     """Draw where the back of a thing lies that stands about the middle of the room."""
     wide, deep = (design.width_m, design.depth_m)[:: -1 if turn else 1]
     if min(room.x1 - room.x0 - wide, room.y1 - room.y0 - deep) < 0.3:

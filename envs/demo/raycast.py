@@ -66,7 +66,7 @@ def make_scene(house: House) -> Scene:
     surfaces = Surfaces(
         plan=house.plan,
         shapes=np.array(shapes),
-        centres=(low + high) / 2,
+        centers=(low + high) / 2,
         halves=(high - low) / 2,
         rgb=np.array(colors, dtype=np.float32) / 255,
         materials=np.array(materials),
@@ -151,8 +151,8 @@ def _draw_solids(
     hit: np.ndarray,
 ) -> None:
     """Draw solids (indices) into the depth buffer (S, S) and the hit buffer (S, S) of a face."""
-    centres, halves = surfaces.centres[solids] - eye, surfaces.halves[solids]
-    rects, nearest = _rectangles(centres - halves, centres + halves, face, depth.shape[0])
+    centers, halves = surfaces.centers[solids] - eye, surfaces.halves[solids]
+    rects, nearest = _rectangles(centers - halves, centers + halves, face, depth.shape[0])
     for k in np.argsort(nearest, kind="stable"):
         x0, y0, x1, y1 = rects[k]
         if x1 <= x0 or y1 <= y0:
@@ -161,23 +161,23 @@ def _draw_solids(
         if nearest[k] >= window.max():
             continue
         solid = solids[k]
-        found = _intersect(surfaces.shapes[solid], centres[k], halves[k], rays[y0:y1, x0:x1])
+        found = _intersect(surfaces.shapes[solid], centers[k], halves[k], rays[y0:y1, x0:x1])
         closer = found < window
         window[closer] = found[closer]
         hit[y0:y1, x0:x1][closer] = solid
 
 
-def _intersect(shape: int, centre: np.ndarray, half: np.ndarray, rays: np.ndarray) -> np.ndarray:
+def _intersect(shape: int, center: np.ndarray, half: np.ndarray, rays: np.ndarray) -> np.ndarray:
     """Return how far along each ray a solid is entered, inf where it is missed, (H, W).
 
     Args:
         shape: BOX, CYLINDER or ELLIPSOID.
-        centre: centre relative to the eye, (3,).
+        center: center relative to the eye, (3,).
         half: half extents, (3,).
         rays: directions, (H, W, 3), no component zero.
     """
     x, y, z = ((rays[..., axis] / half[axis]) for axis in range(3))
-    cx, cy, cz = (centre / half).tolist()
+    cx, cy, cz = (center / half).tolist()
     if shape == BOX:
         spans = [((c - np.sign(d)) / d, (c + np.sign(d)) / d) for c, d in ((cx, x), (cy, y), (cz, z))]
         enter = np.maximum(np.maximum(spans[0][0], spans[1][0]), spans[2][0])

@@ -19,7 +19,7 @@ class Surfaces:
     Attributes:
         plan: its rooms.
         shapes: BOX, CYLINDER or ELLIPSOID, (N,).
-        centres: (N, 3) metres.
+        centers: (N, 3) metres.
         halves: half extents, (N, 3) metres.
         rgb: (N, 3) in 0..1.
         materials: (N,) of ``palette``.
@@ -27,7 +27,7 @@ class Surfaces:
 
     plan: FloorPlan
     shapes: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
     halves: np.ndarray
     rgb: np.ndarray
     materials: np.ndarray
@@ -70,7 +70,7 @@ def shade(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray, eye: np.ndarr
 
 def _normals(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray) -> np.ndarray:
     """Return the outward normal at each point, (P, 3)."""
-    local = (points - surfaces.centres[hit]) / surfaces.halves[hit]
+    local = (points - surfaces.centers[hit]) / surfaces.halves[hit]
     axis = np.abs(local).argmax(axis=1)
     box = np.zeros_like(points)
     rows = np.arange(len(points))

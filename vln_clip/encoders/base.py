@@ -67,7 +67,7 @@ class Preprocess:
         height, width = self.size_px
         if self.crop == "full":
             return "none"
-        rule = "shorter side, centre crop" if self.crop == "center" else "both sides"
+        rule = "shorter side, center crop" if self.crop == "center" else "both sides"
         return f"{rule} to {height}x{width}, {self.interpolation}"
 
     def _resize(self, batch: Tensor) -> Tensor:
