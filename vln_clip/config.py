@@ -33,9 +33,11 @@ class ModelConfig:
     dropout: float = 0.5
     """dropout in the follower, features apart"""
     feature_dropout: float = 0.3
-    """element-wise dropout on visual features, follower and speaker"""
+    """element-wise dropout on visual features in the follower"""
     speaker_dropout: float = 0.6
     """dropout in the speaker, features apart"""
+    speaker_feature_dropout: float = 0.3
+    """element-wise dropout on visual features in the speaker"""
     pool_padding: bool = False
     """pool the follower's initial state over padding too, as the reference does"""
 
@@ -44,7 +46,7 @@ class ModelConfig:
             _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
         _require(self.hidden_width % 2 == 0, "hidden_width", "even", self.hidden_width)
         _require(self.angle_width % 4 == 0, "angle_width", "a multiple of 4", self.angle_width)
-        for name in ("dropout", "feature_dropout", "speaker_dropout"):
+        for name in ("dropout", "feature_dropout", "speaker_dropout", "speaker_feature_dropout"):
             _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
 
 
@@ -202,13 +204,20 @@ PRESETS = {
     "r2r": TrainConfig(dataset="r2r"),
     "demo": TrainConfig(
         dataset="demo",
-        model=ModelConfig(hidden_width=256, word_width=128, angle_width=32, action_width=32, speaker_dropout=0.3),
+        model=ModelConfig(
+            hidden_width=256,
+            word_width=128,
+            angle_width=32,
+            action_width=32,
+            speaker_dropout=0.1,
+            speaker_feature_dropout=0.1,
+        ),
         follower=FollowerConfig(
             iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
         ),
-        speaker=SpeakerConfig(speaker_iters=1_200, speaker_lr=2e-3, speaker_eval_every=200, max_decode=60),
+        speaker=SpeakerConfig(speaker_iters=1_000, speaker_lr=3e-3, speaker_eval_every=200, max_decode=60),
         back_translation=BackTranslationConfig(
-            bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
+            bt_iters=100, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
         ),
     ),
 }

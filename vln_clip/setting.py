@@ -208,7 +208,7 @@ def build_speaker(setting: Setting, model: ModelConfig, feature_width: int, seed
             word_width=model.word_width,
             hidden_width=model.hidden_width,
             dropout_p=model.speaker_dropout,
-            feature_dropout_p=model.feature_dropout,
+            feature_dropout_p=model.speaker_feature_dropout,
         )
     return speaker.to(setting.device)
 
