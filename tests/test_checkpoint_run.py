@@ -379,9 +379,7 @@ def test_auto_takes_r2r_where_it_is(tmp_path, monkeypatch, caplog):
 def test_an_unknown_device_is_bad_input():
     assert setting.pick_device("cpu") == torch.device("cpu")
     for name in ("gpu", "cuda:99"):
-        with pytest.raises(
-            InputError, match=f"--device must be auto, cpu or one of .* GPUs .*, got '{name}'"
-        ):
+        with pytest.raises(InputError, match=f"--device must be auto, cpu or one of .* GPUs .*, got '{name}'"):
             setting.pick_device(name)
 
 
