@@ -222,7 +222,8 @@ class _LSTMSteps(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, w_hh: Tensor, active: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         S, P, H = gates.shape[0], gates.shape[1], w_hh.shape[2]
         hidden, cell = gates.new_empty(S, P, H), gates.new_empty(S, P, H)
-        gates = gates.clone()
+        if ctx.needs_input_grad[0]:
+            gates = gates.clone()  # the steps work in place
         w_t = w_hh.transpose(1, 2).contiguous()
         start, previous = 0, slice(0, 0)
         for n in active:

@@ -7,6 +7,7 @@ add up to those of the summed loss, and only one rollout's graph is alive at a t
 from dataclasses import dataclass
 
 import torch
+import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import Follower
