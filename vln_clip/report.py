@@ -19,7 +19,7 @@ COLUMNS = {
     "sdtw": ("sDTW %", 100.0, 1),
     "cls": ("CLS %", 100.0, 1),
 }
-WIDTH = 140  # columns where the output is no terminal
+WIDTH = 170  # columns where the output is no terminal
 
 
 def print_results(path: Path) -> None:
