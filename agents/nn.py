@@ -194,18 +194,29 @@ class RaggedLSTM(nn.Module):
         if index is None:
             gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
         else:
-            gates = torch.stack([F.linear(x, w, b + c)[index[place]] for place, w, b, c in inputs])
+            gates = _pick([(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs])
         h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
-        outputs = [
-            x.new_zeros(B, L, self.hidden_size).index_put(place, part) for place, part in zip(places, h, strict=True)
-        ]
-        return torch.cat(outputs, -1), h[:, last], c[:, last]
+        outputs = x.new_zeros(B, L, len(times), self.hidden_size)
+        for direction, (place, part) in enumerate(zip(places, h, strict=True)):
+            outputs[(*place, direction)] = part
+        return outputs.flatten(2), h[:, last], c[:, last]
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Advance the forward direction by one step, x (B, input_size), h and c (B, hidden_size)."""
         weights = dict(self.named_parameters())
         gates = F.linear(x, weights["weight_ih_l0"], weights["bias_ih_l0"] + weights["bias_hh_l0"])
         return lstm_cell(gates + F.linear(h, weights["weight_hh_l0"]), c)
+
+
+def _pick(tables: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return rows of tables (W, G) at indices (P,), one table per direction: (S, P, G)."""
+    if torch.is_grad_enabled():
+        return torch.stack([table[rows] for table, rows in tables])
+    table, rows = tables[0]
+    picked = table.new_empty(len(tables), len(rows), table.shape[1])  # hundreds of MB: written once
+    for out, (table, rows) in zip(picked, tables, strict=True):
+        torch.index_select(table, 0, rows, out=out)
+    return picked
 
 
 def _last_entries(active: list[int], sorted_length: Tensor, order: Tensor) -> Tensor:
@@ -232,7 +243,7 @@ class _LSTMSteps(torch.autograd.Function):
             now = slice(start, start + n)
             z = gates[:, now]
             if start:
-                z += hidden[:, previous][:, :n] @ w_t
+                z.baddbmm_(hidden[:, previous][:, :n], w_t)
             z[..., : 2 * H].sigmoid_()
             z[..., 2 * H : 3 * H].tanh_()
             z[..., 3 * H :].sigmoid_()

@@ -101,6 +101,10 @@ def test_r2r_files_have_the_public_format_and_hide_the_test_goals(tiny):
             assert 0 <= row["heading"] <= 2 * np.pi
             ids.append(row["path_id"])
     assert len(set(ids)) == len(ids) == 6 + 2 + 4 + 3
+    unlabelled = json.loads((tiny / "R2R" / "aug_paths.json").read_text())
+    assert unlabelled
+    assert all(row["instructions"] == [""] and len(row["path"]) >= 4 for row in unlabelled)
+    assert not {row["path_id"] for row in unlabelled} & set(ids)
 
 
 def test_cached_world_is_built_once(tmp_path, monkeypatch):
@@ -166,7 +170,7 @@ def test_edges_pass_no_wall_and_no_furniture(world):
 def test_default_paths_are_as_promised(world):
     houses = {house.scan: house for house in world.houses}
     pairs = []
-    for records in world.splits.values():
+    for records in (*world.splits.values(), world.unlabelled):
         for record in records:
             house = houses[record.scan]
             index = [house.viewpoint_ids.index(name) for name in record.path]
@@ -174,9 +178,11 @@ def test_default_paths_are_as_promised(world):
             assert record.distance >= 6
             assert record.distance == pytest.approx(house.distances_m[index[0], index[-1]], abs=0.01)
             assert MIN_STEPS <= len(index) - 1 <= MAX_STEPS
-            assert len(set(record.instructions)) == 3
+            assert len(set(record.instructions)) == (0 if records is world.unlabelled else 3)
             pairs.append((record.scan, record.path))
     assert len(set(pairs)) == len(pairs)
+    assert len(world.unlabelled) >= 5 * len(world.splits["train"])  # few labelled paths, many unlabelled ones
+    assert {record.scan for record in world.unlabelled} <= {record.scan for record in world.splits["train"]}
     scans = {split: {record.scan for record in records} for split, records in world.splits.items()}
     assert scans["val_seen"] <= scans["train"]
     assert not scans["train"] & (scans["val_unseen"] | scans["test"])

@@ -107,6 +107,8 @@ class SpeakerConfig:
 
     speaker_iters: int = 80_000
     """optimizer steps of the speaker"""
+    speaker_batch_size: int = 64
+    """walks per step"""
     speaker_optimizer: Literal["rms", "adam", "sgd"] = "adam"
     """optimizer of the speaker"""
     speaker_lr: float = 1e-4
@@ -117,7 +119,7 @@ class SpeakerConfig:
     """most words of a generated instruction"""
 
     def __post_init__(self) -> None:
-        for name in ("speaker_iters", "speaker_lr", "speaker_eval_every", "max_decode"):
+        for name in ("speaker_iters", "speaker_batch_size", "speaker_lr", "speaker_eval_every", "max_decode"):
             _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
 
 
@@ -140,9 +142,9 @@ class BackTranslationConfig:
     aug_weight: float = 0.6
     """weight of imitation on generated instructions"""
     num_aug_paths: int = 100_000
-    """unlabelled paths to sample from the training buildings"""
+    """unlabelled paths to sample from the training buildings where there is no file of them"""
     aug_paths: Path | None = None
-    """R2R file of unlabelled paths (aug_paths.json) instead of sampled ones"""
+    """R2R file of unlabelled paths; by default R2R/aug_paths.json where the data has it, else paths are sampled"""
 
     def __post_init__(self) -> None:
         for name in ("real_weight", "aug_weight"):
@@ -209,15 +211,18 @@ PRESETS = {
             word_width=128,
             angle_width=32,
             action_width=32,
-            speaker_dropout=0.1,
+            speaker_dropout=0.3,
             speaker_feature_dropout=0.1,
         ),
         follower=FollowerConfig(
             iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
         ),
-        speaker=SpeakerConfig(speaker_iters=1_000, speaker_lr=3e-3, speaker_eval_every=200, max_decode=60),
+        # Small batches: the speaker learns to look only after a number of steps, whatever their size.
+        speaker=SpeakerConfig(
+            speaker_iters=1_200, speaker_batch_size=16, speaker_lr=1e-3, speaker_eval_every=200, max_decode=60
+        ),
         back_translation=BackTranslationConfig(
-            bt_iters=100, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0, num_aug_paths=20_000
+            bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0
         ),
     ),
 }

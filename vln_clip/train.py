@@ -215,7 +215,7 @@ def train_speaker(job: Job) -> None:
     c, table = job.config.speaker, job.setting.table(TRAIN)
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
     optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
-    sampler = ShuffledSampler(len(table), job.config.follower.batch_size, job.seed("speaker"))
+    sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
     generator = job.generator("speaker")
     clip = job.config.follower.clip_norm
     learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator)
@@ -302,10 +302,14 @@ def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envd
 
 
 def unlabelled_paths(job: Job) -> EpisodeTable:
-    """Read the paths of ``--aug-paths``, or sample some with the statistics of the training split."""
+    """Read the paths of ``--aug-paths`` or of the data set, or sample some that look like those of the training split."""
     c, data = job.config.back_translation, job.setting
-    if c.aug_paths is not None:
-        return paths.read_paths(c.aug_paths, data.dataset, data.data, data.tables, data.device)
+    file = c.aug_paths or data.data / "R2R" / "aug_paths.json"
+    if c.aug_paths is not None or file.is_file():
+        table = paths.read_paths(file, data.dataset, data.data, data.tables, data.device)
+        log.logger.info("unlabelled paths: %d of %s", len(table), file)
+        return table
+    log.logger.info("unlabelled paths: %d sampled; %s would be read if it were there", c.num_aug_paths, file)
     return paths.sample_paths(data.tables, data.table(TRAIN), c.num_aug_paths, job.seed("aug_paths"), data.device)
 
 

@@ -167,11 +167,14 @@ def _connectivity(seed: int, house: House) -> list[dict[str, object]]:
 
 
 def _write_paths(folder: Path, world: World) -> None:
-    """Write the R2R files; the test split shows only where its paths start."""
+    """Write the R2R files and ``aug_paths.json``; the test split shows only where its paths start."""
     folder.mkdir()
     for split, records in world.splits.items():
         rows = [_r2r_row(record, hide_goal=split == "test") for record in records]
         (folder / f"R2R_{split}.json").write_text(json.dumps(rows, indent=1))
+    # As in the public file every unlabelled path has one instruction, which nobody reads.
+    rows = [_r2r_row(record, hide_goal=False) | {"instructions": [""]} for record in world.unlabelled]
+    (folder / "aug_paths.json").write_text(json.dumps(rows, indent=1))
 
 
 def _r2r_row(record: PathRecord, hide_goal: bool) -> dict[str, object]:

@@ -98,16 +98,17 @@ def stop_landmarks(house: House, sight: Sight, goal: int) -> tuple[int, ...]:
     return tuple(index for index, _ in found[:3])
 
 
-# Few wordings on purpose: a few hundred instructions must be enough to learn to write them, too.
-_TO_DOOR = ("go through the {0} doorway", "walk through the {0} door", "leave through the {0} door")
+# Few wordings, and one clause for every step: a few hundred instructions must be enough to learn to write them.
+_TO_DOOR = ("go through the {0} doorway", "walk through the {0} door")
 _TOWARDS_DOOR = ("go towards the {0} doorway", "walk to the {0} door")
-_TO_THING = ("walk towards the {0}", "go to the {0}", "walk past the {0}", "head for the {0}")
-_ENTER = ("enter the {1} and go to the {0}", "walk into the {1} towards the {0}")
+_TO_THING = ("walk towards the {0}", "go to the {0}")
+_ONWARDS = ("keep going to the {0}", "go on towards the {0}")
+_ENTER = ("enter the {1} and go to the {0}",)
 _OUT = ("leave the {1} towards the {0}",)
-_STOP = ("stop next to the {0}", "wait by the {0}", "stop near the {0}", "stop when you reach the {0}")
-_STOP_ROOM = ("stop in the {1} near the {0}", "wait in the {1} next to the {0}")
-_JOINERS = (", then ", ". ", ". Then ", ". Now ")
-_LAST_JOINERS = (" and ", ", then ", ". ")
+_STOP = ("stop next to the {0}", "wait by the {0}")
+_STOP_ROOM = ("stop in the {1} near the {0}",)
+_JOINERS = (", then ", ". ")
+_LAST_JOINERS = (" and ", ". ")
 _SYNONYMS = {
     "sofa": ("sofa", "couch"),
     "television": ("television", "tv"),
@@ -136,9 +137,7 @@ def describe(rng: np.random.Generator, house: House, guide: Guide, variant: int)
     last = -1
     for step in guide.steps:
         thing = _choose(rng, step, variant)
-        if thing == last and house.things[thing].name != "doorway":
-            continue  # the same landmark still leads on
-        clauses.append(_clause(rng, house, step, thing))
+        clauses.append(_clause(rng, house, step, thing, onwards=thing == last))
         last = thing
     stop = guide.stops[int(rng.integers(min(len(guide.stops), 1 + (variant > 0))))]
     room = house.plan.rooms[house.room_at(house.points[guide.path[-1]])].kind
@@ -155,8 +154,8 @@ def _choose(rng: np.random.Generator, step: Step, variant: int) -> int:
     return close[int(rng.integers(len(close)))]
 
 
-def _clause(rng: np.random.Generator, house: House, step: Step, index: int) -> str:
-    """Write the clause of one step."""
+def _clause(rng: np.random.Generator, house: House, step: Step, index: int, onwards: bool) -> str:
+    """Write the clause of one step; ``onwards`` where the landmark is that of the step before."""
     num_doors = len(house.plan.doors)
     thing = house.things[index]
     if thing.name == "doorway":
@@ -168,7 +167,7 @@ def _clause(rng: np.random.Generator, house: House, step: Step, index: int) -> s
     if step.end < num_doors and step.start >= num_doors and rng.random() < 0.4:
         room = house.plan.rooms[house.room_at(house.points[step.start])].kind
         return _pick(rng, _OUT).format(noun, room)
-    return _pick(rng, _TO_THING).format(noun)
+    return _pick(rng, _ONWARDS if onwards else _TO_THING).format(noun)
 
 
 def _noun(rng: np.random.Generator, house: House, index: int) -> str:

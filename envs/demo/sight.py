@@ -11,6 +11,7 @@ from vln_clip.envs.demo.palette import COLORS
 from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
 
 _HALF_VIEW_RAD, _TAN_VERTICAL = 0.65, 0.577
+_AHEAD_RAD = 0.25  # what stands straight ahead counts: neighbouring views overlap by more than half
 _TALL_M = 1.3
 _NEAREST_M = 0.45
 
@@ -20,7 +21,7 @@ class Sight:
     """Apparent sizes, about steradians.
 
     Attributes:
-        in_view: (N viewpoints, 12 headings, O things), level views.
+        in_view: (N viewpoints, 12 headings, O things), level views, most weight straight ahead.
         around: (N, O), all directions and elevations.
         color_in_view: (N, 12, number of colors).
         color_around: (N, number of colors).
@@ -50,7 +51,7 @@ def observe(house: House) -> Sight:
     bearing = np.arctan2(offset[..., 0], offset[..., 1])
     headings = np.arange(NUM_HEADINGS) * HEADING_STEP_RAD
     turn = (bearing[:, None] - headings[None, :, None, None] + np.pi) % (2 * np.pi) - np.pi
-    inside = np.abs(turn) < _HALF_VIEW_RAD  # (N, 12, O, 9)
+    inside = np.exp(-((turn / _AHEAD_RAD) ** 2)) * (np.abs(turn) < _HALF_VIEW_RAD)  # (N, 12, O, 9)
     in_view = (inside * (level * clear)[:, None]).mean(axis=-1)
     around = (whole * clear).mean(axis=-1)
     names = list(COLORS)

@@ -14,13 +14,13 @@ from vln_clip.envs.demo.sight import observe
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 NUM_INSTRUCTIONS = 3
 MIN_STEPS, MAX_STEPS, MIN_DISTANCE_M = 3, 6, 6.0
-_CLEAR = 0.6
+_CLEAR = 0.3
 _WORDS_SEED, _PICK_SEED = 1_000_003, 1_000_033
 
 
 @dataclass(frozen=True)
 class PathRecord:
-    """One path of a split; the fields of the R2R files."""
+    """One path; the fields of the R2R files. Unlabelled paths have no instructions."""
 
     path_id: int
     scan: str
@@ -32,10 +32,17 @@ class PathRecord:
 
 @dataclass(frozen=True)
 class World:
-    """Houses and the paths of each split, with their goals (the files of the test split hide them)."""
+    """Houses and paths.
+
+    Attributes:
+        houses: of all splits.
+        splits: labelled paths with their goals (the files of the test split hide them).
+        unlabelled: the other paths of the training houses that can be described as clearly, for back-translation.
+    """
 
     houses: tuple[House, ...]
     splits: dict[str, tuple[PathRecord, ...]]
+    unlabelled: tuple[PathRecord, ...]
 
 
 def plan_world(config: DemoConfig) -> World:
@@ -50,18 +57,23 @@ def plan_world(config: DemoConfig) -> World:
     )
     guides = {house.number: _draw_guides(config.seed, house) for house in houses}
     splits: dict[str, tuple[PathRecord, ...]] = {}
-    path_id = 1
+    path_ids = itertools.count(1)
     for split, numbers, count in quotas:
         records = []
         for k, number in enumerate(numbers):
             share = count // len(numbers) + (k < count % len(numbers))
             for guide in [guides[number].pop() for _ in range(min(share, len(guides[number])))]:
-                records.append(_make_record(config.seed, houses[number], guide, path_id))
-                path_id += 1
+                records.append(_make_record(config.seed, houses[number], guide, next(path_ids)))
         if len(records) < count:
             raise ValueError(f"num_{split}_paths must fit into its houses, got {count}; at most {len(records)} fit")
         splits[split] = tuple(records)
-    return World(houses, splits)
+    unlabelled = tuple(
+        _make_record(config.seed, houses[number], guide, next(path_ids), labelled=False)
+        for number in range(config.num_train_houses)
+        for guide in guides[number]
+        if guide.clarity >= _CLEAR
+    )
+    return World(houses, splits, unlabelled)
 
 
 def _draw_guides(seed: int, house: House) -> list[Guide]:
@@ -87,12 +99,12 @@ def _draw_guides(seed: int, house: House) -> list[Guide]:
     return sorted(mixed, key=lambda guide: min(guide.clarity, _CLEAR))
 
 
-def _make_record(seed: int, house: House, guide: Guide, path_id: int) -> PathRecord:
-    """Write the instructions of a path."""
+def _make_record(seed: int, house: House, guide: Guide, path_id: int, labelled: bool = True) -> PathRecord:
+    """Draw the first heading and write the instructions of a path."""
     rng = np.random.default_rng([seed, path_id, _WORDS_SEED])
     heading = round(float(rng.uniform(0, 2 * np.pi)), 3)
     texts: list[str] = []
-    while len(texts) < NUM_INSTRUCTIONS:
+    while labelled and len(texts) < NUM_INSTRUCTIONS:
         text = describe(rng, house, guide, len(texts))
         if text not in texts:
             texts.append(text)
