@@ -197,8 +197,8 @@ class RaggedLSTM(nn.Module):
             gates = _pick([(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs])
         h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
         outputs = x.new_zeros(B, L, len(times), self.hidden_size)
-        for direction, (place, part) in enumerate(zip(places, h, strict=True)):
-            outputs[(*place, direction)] = part
+        for direction, ((rows, entries), part) in enumerate(zip(places, h, strict=True)):
+            outputs[rows, entries, direction] = part
         return outputs.flatten(2), h[:, last], c[:, last]
 
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

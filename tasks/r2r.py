@@ -130,7 +130,9 @@ def place_on_graph(split: Split, graph: Graph) -> Split:
 
 
 def _subset(split: str) -> tuple[str, int | None]:
-    """Split ``name@N`` into name and N."""
+    """Split ``name@N`` into name and N; the name of a file may hold an ``@``."""
+    if "/" in split and Path(split).is_file():
+        return split, None
     name, at, number = split.rpartition("@")
     if not at or "/" in number:
         return split, None

@@ -12,7 +12,7 @@ from vln_clip import checkpoint, evaluate, log, submit, train
 from vln_clip.connectivity import NavTables
 from vln_clip.features import open_store
 from vln_clip.features.formats import write_tsv
-from vln_clip.features.store import numpy_rows
+from vln_clip.features.store import numpy_rows, write_store
 
 
 def refused(capsys, program, argv):
@@ -85,6 +85,28 @@ def test_a_truncated_tsv_is_refused(own_world, capsys):
     assert "truncated" in told
 
 
+def test_an_incomplete_tsv_is_refused_by_its_own_name(own_world, capsys):
+    rows = list(numpy_rows(open_store(own_world.data / "features" / "toy.safetensors")))
+    path = own_world.folder / "toy.tsv"
+    for kept, message in (
+        (rows[:-1], "(made from toy.tsv) which lacks 1 of 21, e.g. gamma_"),
+        ([*rows, rows[0]], f"{path}: viewpoints of a feature store must differ, got alpha_"),
+        ([], f"{path} must hold the features of at least one viewpoint, got none"),
+    ):
+        write_tsv(path, kept)
+        assert message in refused_training(capsys, own_world, features=str(path))
+
+
+def test_other_features_under_the_same_name_are_told_when_a_run_goes_on(own_world, capsys):
+    run = own_world.train("--no-blind", name="refused")
+    (run / "results.json").unlink()
+    path = own_world.data / "features" / "toy.safetensors"
+    store = open_store(path)
+    write_store(path, store.header, [(key, features + 1) for key, features in numpy_rows(store)])
+    told = refused_training(capsys, own_world, "--no-blind")
+    assert "was trained with other feature fingerprints" in told
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
@@ -120,6 +142,12 @@ def test_missing_data_are_refused(tmp_path, monkeypatch, capsys):
 def test_unknown_names_of_data_set_and_split_are_refused(world, capsys):
     told = refused(capsys, train.main, ["--dataset", "r2d"])
     assert told == "--dataset must be one of auto, demo, r2r, got 'r2d'; did you mean 'r2r'?"
+    for program, argv in (
+        (evaluate.main, ["--checkpoint", world.runs / "toy"]),
+        (submit.main, ["--validate", world.runs / "toy" / "submission_test.json"]),
+    ):
+        told = refused(capsys, program, [*argv, "--dataset", "r2d"])
+        assert told == "--dataset must be one of auto, demo, r2r, got 'r2d'; did you mean 'r2r'?"
     told = refused(capsys, evaluate.main, ["--checkpoint", world.runs / "toy", "--split", "val_unsen"])
     assert told.startswith("split must be one of train, val_seen, val_unseen, test, got 'val_unsen'; did you mean")
 

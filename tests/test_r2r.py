@@ -72,6 +72,8 @@ def test_a_split_with_a_slash_is_a_file_plain_or_gzipped(tmp_path):
     assert plain.sha256 == unpacked.sha256
     assert plain.scans == ["house"]
     assert len(load_episodes("r2r", f"{file}@1", tmp_path)) == 2
+    mine = file.rename(tmp_path / "mine@home.json")
+    assert len(load_episodes("r2r", str(mine), tmp_path)) == len(plain.episodes)
     with pytest.raises(InputError, match=r"me@host/x\.json does not exist"):
         load_episodes("r2r", str(tmp_path / "me@host/x.json"), tmp_path)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
@@ -22,8 +21,8 @@ class EvaluateConfig:
     """prediction file (.json or .json.gz): [{instr_id, trajectory: [[viewpoint, heading, elevation], ...]}]"""
     checkpoint: Path | None = None
     """folder of a run or of one of its checkpoints, in place of --predictions"""
-    dataset: Literal["auto", "demo", "r2r"] = "auto"
-    """auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
+    dataset: str = "auto"
+    """demo, r2r or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
     split: str = "val_unseen"
     """name of a split, NAME@N for N of its paths, or a file (with a /)"""
     json: Path | None = None
@@ -82,7 +81,7 @@ def score_file(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], st
 def score_checkpoint(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], str]:
     """Let a checkpoint walk the split greedily; return metrics and what was scored."""
     device = setting.pick_device(config.device)
-    dataset = None if config.dataset == "auto" else config.dataset
+    dataset = None if config.dataset == "auto" else setting.find_dataset(config.dataset)
     loaded = setting.load_follower(path, dataset, [config.split], device, config.features)
     table = loaded.setting.table(config.split)
     if not table.has_goals:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
@@ -20,8 +19,8 @@ class SubmitConfig:
     """folder of a run or of one of its checkpoints"""
     validate: Path | None = None
     """submission (.json or .json.gz) to check: every id once, right starts, every hop an edge"""
-    dataset: Literal["auto", "demo", "r2r"] = "auto"
-    """auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
+    dataset: str = "auto"
+    """demo, r2r or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
     split: str = "test"
     """split to write or to check"""
     out: Path | None = None
@@ -61,7 +60,7 @@ def validate(config: SubmitConfig, path: Path) -> None:
 def write(config: SubmitConfig, path: Path) -> None:
     """Let a checkpoint walk the split and write what it did."""
     device = setting.pick_device(config.device)
-    dataset = None if config.dataset == "auto" else config.dataset
+    dataset = None if config.dataset == "auto" else setting.find_dataset(config.dataset)
     loaded = setting.load_follower(path, dataset, [config.split], device, config.features)
     table = loaded.setting.table(config.split)
     walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])

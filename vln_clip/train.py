@@ -54,6 +54,7 @@ class Job:
     setting: Setting
     world: Navigation
     features: str
+    fingerprints: list[str]
     unlabelled: EpisodeTable | None = None
 
     def seed(self, purpose: str) -> int:
@@ -73,6 +74,7 @@ class Job:
             "features_wanted": self.config.features if seen else "none",
             "features": self.features if seen else "none",
             "feature_width": world.bank.width,
+            "feature_fingerprints": self.fingerprints if seen else [],
             "model": asdict(self.config.model),
             "max_action": self.config.follower.max_action,
             "max_input": self.config.follower.max_input,
@@ -126,7 +128,8 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     device = setting.pick_device(settings.device)
     data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
     stores = data.stores(settings.features)
-    job = Job(settings, run, data, data.world(stores, **rewards(settings)), features_used(stores))
+    world = data.world(stores, **rewards(settings))
+    job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
     if settings.bt:
         job.unlabelled = unlabelled_paths(job)  # a bad file is told before hours of training
     describe_start(settings, device, job.features)
@@ -302,7 +305,7 @@ def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envd
 
 
 def unlabelled_paths(job: Job) -> EpisodeTable:
-    """Read the paths of ``--aug-paths`` or of the data set, or sample some that look like those of the training split."""
+    """Read the paths of ``--aug-paths`` or of the data set, or sample some that look like the labelled ones."""
     c, data = job.config.back_translation, job.setting
     file = c.aug_paths or data.data / "R2R" / "aug_paths.json"
     if c.aug_paths is not None or file.is_file():

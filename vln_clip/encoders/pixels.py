@@ -35,7 +35,8 @@ class PixelsEncoder(Encoder):
 
     Where the width is at least the number of statistics the projection is orthonormal and loses nothing.
     Features have L2 norms of about 4: at five times that, agents of the demo world learn more by heart and see
-    less (val_unseen success rate of a follower 70 instead of 79 % with 400 labelled paths). ``grid`` has one vector per 16 x 16 pixels.
+    less (val_unseen success rate of a follower 70 instead of 79 % with 400 labelled paths). ``grid`` has one
+    vector per 16 x 16 pixels.
     """
 
     trainable = False

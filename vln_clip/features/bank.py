@@ -93,8 +93,9 @@ def _align(store: FeatureStore, viewpoints: Sequence[tuple[str, str]], device: t
     keys = [f"{scan}_{viewpoint_id}" for scan, viewpoint_id in viewpoints]
     lacking = [key for key in keys if key not in store.rows]
     if lacking:
+        made = f" (made from {store.header.source})" if store.header.source else ""
         raise InputError(
-            f"features must cover every viewpoint, got {store.path} which lacks {len(lacking)} of {len(keys)}, "
+            f"features must cover every viewpoint, got {store.path}{made} which lacks {len(lacking)} of {len(keys)}, "
             f"e.g. {lacking[0]}; extract or convert them again for this data set"
         )
     rows = torch.tensor([store.rows[key] for key in keys], dtype=torch.int64)

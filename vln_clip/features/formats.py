@@ -155,9 +155,16 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
         for key, features in read_rows(source):
             count += 1
             yield key, features
+        if not count:
+            raise InputError(f"{source} must hold the features of at least one viewpoint, got none")
 
     known = open_store(source).header if format_of(source) == "store" else None
-    write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
+    try:
+        write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise InputError(f"{source}: {error}") from None
     return count
 
 

@@ -4,6 +4,7 @@ Tensors: ``features`` (N, 36, D) float16 and ``viewpoints``, the N keys ``<scan>
 lines. The header says how the features came about. Files appear under their name only when complete.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -110,6 +111,14 @@ class FeatureStore:
     def rows(self) -> dict[str, int]:
         """Return the row of each key."""
         return {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of the keys and of the features of a few viewpoints: other features have another one."""
+        digest = hashlib.sha256("\n".join(self.keys).encode())
+        few = self.features[:: max(1, len(self.keys) // 16)]
+        digest.update(few.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def standing_in_for(self, name: str) -> "FeatureStore":
         """Return the same store, marked as standing in for another encoder's features."""
