@@ -194,7 +194,7 @@ class RaggedLSTM(nn.Module):
         if index is None:
             gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
         else:
-            gates = _pick([(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs])
+            gates = _pick_rows([(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs])
         h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
         outputs = x.new_zeros(B, L, len(times), self.hidden_size)
         for direction, ((rows, entries), part) in enumerate(zip(places, h, strict=True)):
@@ -208,14 +208,15 @@ class RaggedLSTM(nn.Module):
         return lstm_cell(gates + F.linear(h, weights["weight_hh_l0"]), c)
 
 
-def _pick(tables: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _pick_rows(tables: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Return rows of tables (W, G) at indices (P,), one table per direction: (S, P, G)."""
     if torch.is_grad_enabled():
         return torch.stack([table[rows] for table, rows in tables])
-    table, rows = tables[0]
-    picked = table.new_empty(len(tables), len(rows), table.shape[1])  # hundreds of MB: written once
-    for out, (table, rows) in zip(picked, tables, strict=True):
-        torch.index_select(table, 0, rows, out=out)
+    # In evaluation these are hundreds of MB and written once; autograd knows no ``out``.
+    first, rows = tables[0]
+    picked = first.new_empty(len(tables), len(rows), first.shape[1])
+    for out, (table, index) in zip(picked, tables, strict=True):
+        torch.index_select(table, 0, index, out=out)
     return picked
 
 

@@ -1,7 +1,7 @@
 """Unlabelled paths for back-translation: shortest paths with the statistics of a labelled split.
 
-Takes the place of EnvDrop's ``aug_paths.json``; such a file is read as any R2R file and compiled with
-``from_episodes``.
+Takes the place of EnvDrop's ``aug_paths.json`` where that file is missing; where it is there it is read as any R2R
+file and compiled with ``from_episodes``.
 """
 
 from collections.abc import Sequence
@@ -58,6 +58,19 @@ def read_paths(
     return from_episodes(
         r2r.load_episodes(dataset, str(file.absolute()), data, tables, keep_empty=True), tables, device
     )
+
+
+def require_buildings(file: Path, table: EpisodeTable, labelled: EpisodeTable, tables: NavTables) -> None:
+    """Raise ``InputError`` where paths lead through other buildings than the labelled ones, such as val_unseen's."""
+    known = np.unique(tables.scan_index[labelled.viewpoint.cpu().numpy()])
+    scans = tables.scan_index[table.viewpoint.cpu().numpy()]
+    foreign = np.flatnonzero(~np.isin(scans, known))
+    if len(foreign):
+        scan, _ = tables.keys[int(table.viewpoint[foreign[0]])]
+        raise InputError(
+            f"{file}: unlabelled paths must lie in training buildings, or validation is no longer unseen, got "
+            f"{len(foreign)} elsewhere, the first in scan {scan!r}; take them out"
+        )
 
 
 def from_episodes(episodes: Sequence[Episode], tables: NavTables, device: torch.device | str = "cpu") -> EpisodeTable:

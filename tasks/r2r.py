@@ -130,7 +130,7 @@ def place_on_graph(split: Split, graph: Graph) -> Split:
 
 
 def _subset(split: str) -> tuple[str, int | None]:
-    """Split ``name@N`` into name and N; the name of a file may hold an ``@``."""
+    """Split ``name@N`` into name and N; a file that exists wins, its name may hold an ``@``."""
     if "/" in split and Path(split).is_file():
         return split, None
     name, at, number = split.rpartition("@")

@@ -9,6 +9,8 @@ from pathlib import Path
 from vln_clip.errors import InputError, unknown_name
 
 FOLDER = "R2R"
+AUG_PATHS = "aug_paths.json"  # unlabelled paths for back-translation; optional
+AUG_PATHS_ADDRESS = "http://www.cs.unc.edu/~airsplay/aug_paths.json"
 DROPBOX = "https://www.dropbox.com/s"
 ENVDROP = "https://raw.githubusercontent.com/airsplay/R2R-EnvDrop/master/tasks/R2R/data"
 

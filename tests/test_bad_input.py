@@ -89,8 +89,8 @@ def test_an_incomplete_tsv_is_refused_by_its_own_name(own_world, capsys):
     rows = list(numpy_rows(open_store(own_world.data / "features" / "toy.safetensors")))
     path = own_world.folder / "toy.tsv"
     for kept, message in (
-        (rows[:-1], "(made from toy.tsv) which lacks 1 of 21, e.g. gamma_"),
-        ([*rows, rows[0]], f"{path}: viewpoints of a feature store must differ, got alpha_"),
+        (rows[:-1], "(converted from toy.tsv) which lacks 1 of 21, e.g. gamma_"),
+        ([*rows, rows[0]], f"{path} must have each viewpoint once, got alpha_"),
         ([], f"{path} must hold the features of at least one viewpoint, got none"),
     ):
         write_tsv(path, kept)
@@ -105,6 +105,32 @@ def test_other_features_under_the_same_name_are_told_when_a_run_goes_on(own_worl
     write_store(path, store.header, [(key, features + 1) for key, features in numpy_rows(store)])
     told = refused_training(capsys, own_world, "--no-blind")
     assert "was trained with other feature fingerprints" in told
+
+
+def test_evaluation_warns_of_other_features_under_the_same_name(own_world, capsys):
+    run = own_world.train("--no-blind")
+    path = own_world.data / "features" / "toy.safetensors"
+    store = open_store(path)
+    write_store(path, store.header, [(key, features + 1) for key, features in numpy_rows(store)])
+    log.setup()
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(run)])
+    assert "the toy features found here are not the ones it was trained with" in capsys.readouterr().err
+
+
+def test_unlabelled_paths_of_other_buildings_and_other_ones_on_the_way_are_refused(own_world, capsys):
+    file = own_world.data / "R2R" / "aug_paths.json"
+    shutil.copy(own_world.data / "R2R" / "R2R_val_unseen.json", file)
+    told = refused_training(capsys, own_world, "--bt")
+    assert "aug_paths.json: unlabelled paths must lie in training buildings" in told
+    file.unlink()
+    run = own_world.train("--bt", "--no-blind", name="refused")
+    (run / "results.json").unlink()
+    shutil.copy(own_world.data / "R2R" / "R2R_val_seen.json", file)
+    told = refused_training(capsys, own_world, "--bt", "--no-blind")
+    assert "was trained with other unlabelled paths: 'sampled with seed" in told
+    told = refused_training(capsys, own_world, "--bt", "--num-aug-paths", "9", "--aug-paths", str(file))
+    assert "give one of the two" in told
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,7 @@ def test_a_stop_before_the_first_checkpoint_leaves_no_metrics(toy, tmp_path, mon
         (FollowerConfig, {"max_input": 2}, "--max-input must be at least 3, got 2"),
         (FollowerConfig, {"train_batches": -1}, "--train-batches must be 0 or more, got -1"),
         (SpeakerConfig, {"speaker_iters": 0}, "--speaker-iters must be positive, got 0"),
+        (SpeakerConfig, {"speaker_batch_size": 0}, "--speaker-batch-size must be positive, got 0"),
         (BackTranslationConfig, {"bt_iters": 0}, "--bt-iters must be positive, got 0"),
         (BackTranslationConfig, {"num_aug_paths": 0}, "--num-aug-paths must be positive, got 0"),
         (BackTranslationConfig, {"bt_feature_dropout": 1}, r"--bt-feature-dropout must be in \[0, 1\), got 1"),

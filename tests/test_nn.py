@@ -58,6 +58,21 @@ def test_ragged_lstm_equals_the_packed_lstm(bidirectional, length):
         torch.testing.assert_close(dict(ours.named_parameters())[name].grad, parameter.grad)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("learning", [False, True])
+def test_ragged_lstm_over_rows_of_a_table_equals_that_over_the_inputs(bidirectional, learning):
+    lstm = RaggedLSTM(4, 3, bidirectional).double()
+    table = torch.randn(6, 4, dtype=torch.double, requires_grad=True)
+    index, length = torch.tensor([[0, 5, 2], [3, 3, 0]]), torch.tensor([3, 2])
+    with torch.set_grad_enabled(learning):
+        ours, wanted = lstm(table, length, index), lstm(table[index], length)
+    for a, b in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+    if learning:
+        gradients = [torch.autograd.grad(sum(part.sin().sum() for part in found), table) for found in (ours, wanted)]
+        torch.testing.assert_close(*gradients)
+
+
 def test_ragged_lstm_passes_the_numerical_gradient_check():
     lstm = RaggedLSTM(2, 2, bidirectional=True).double()
     x = torch.randn(3, 3, 2, dtype=torch.double, requires_grad=True)

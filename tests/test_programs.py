@@ -202,15 +202,17 @@ def test_unlabelled_paths_may_come_from_a_file(world, tmp_path):
     assert "back_translated" in json.loads((run / "results.json").read_text())["val_unseen"]
 
 
-def test_unlabelled_paths_of_the_data_set_are_taken_and_else_sampled(own_world, capsys):
+def test_unlabelled_paths_of_the_data_set_are_taken_unless_sampling_is_asked_for(own_world, capsys):
     log.setup()
-    own_world.train("--bt", "--no-blind", name="sampled")
-    assert "unlabelled paths: 50 sampled" in capsys.readouterr().err
     rows = json.loads((own_world.data / "R2R" / "R2R_val_seen.json").read_text())
     file = own_world.data / "R2R" / "aug_paths.json"
     file.write_text(json.dumps([row | {"instructions": [""]} for row in rows]))
-    own_world.train("--bt", "--no-blind", name="read")
-    assert f"unlabelled paths: {len(rows)} of {file}" in " ".join(capsys.readouterr().err.split())
+    own_world.train("--bt", "--no-blind", "--num-aug-paths", "50", name="sampled")
+    assert "unlabelled paths: 50, sampled with seed" in capsys.readouterr().err
+    run = own_world.train("--bt", "--no-blind", name="read")
+    assert f"unlabelled paths: {len(rows)}, of aug_paths.json, sha256 " in capsys.readouterr().err
+    about = json.loads((run / "submission_test.about.json").read_text())
+    assert about["unlabelled_paths"].startswith("of aug_paths.json, sha256 ")
 
 
 def test_an_interrupted_program_says_how_to_go_on(capsys):

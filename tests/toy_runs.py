@@ -11,6 +11,7 @@ FLAGS = {
     "iters": 4,
     "eval-every": 2,
     "speaker-iters": 4,
+    "speaker-batch-size": 8,
     "speaker-eval-every": 2,
     "bt-iters": 4,
     "bt-eval-every": 2,
@@ -21,7 +22,6 @@ FLAGS = {
     "angle-width": 8,
     "max-action": 6,
     "max-decode": 8,
-    "num-aug-paths": 50,
     "train-batches": 1,
     "device": "cpu",
 }

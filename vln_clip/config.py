@@ -57,7 +57,7 @@ class FollowerConfig:
     iters: int = 80_000
     """optimizer steps of the follower"""
     batch_size: int = 64
-    """episodes per rollout; an iteration has two (back-translation four)"""
+    """episodes per rollout; an iteration has two (back-translation four); the speaker has its own"""
     feedback: Literal["sample", "teacher"] = "sample"
     """sample: imitation and reinforcement; teacher: imitation alone"""
     ml_weight: float = 0.2
@@ -141,10 +141,10 @@ class BackTranslationConfig:
     """weight of imitation on real instructions"""
     aug_weight: float = 0.6
     """weight of imitation on generated instructions"""
-    num_aug_paths: int = 100_000
-    """unlabelled paths to sample from the training buildings where there is no file of them"""
     aug_paths: Path | None = None
     """R2R file of unlabelled paths; by default R2R/aug_paths.json where the data has it, else paths are sampled"""
+    num_aug_paths: int | None = None
+    """sample so many unlabelled paths from the training buildings, whether there is a file or not (else 100000)"""
 
     def __post_init__(self) -> None:
         for name in ("real_weight", "aug_weight"):
@@ -153,7 +153,9 @@ class BackTranslationConfig:
         _require(self.bt_lr is None or self.bt_lr > 0, "bt_lr", "positive", self.bt_lr)
         _require(self.bt_eval_every > 0, "bt_eval_every", "positive", self.bt_eval_every)
         _require(0 <= self.bt_feature_dropout < 1, "bt_feature_dropout", "in [0, 1)", self.bt_feature_dropout)
-        _require(self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
+        _require(self.num_aug_paths is None or self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
+        if self.aug_paths is not None and self.num_aug_paths is not None:
+            raise InputError("--aug-paths reads unlabelled paths and --num-aug-paths samples them; give one of the two")
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ PRESETS = {
         ),
         # Small batches: the speaker learns to look only after a number of steps, whatever their size.
         speaker=SpeakerConfig(
-            speaker_iters=1_200, speaker_batch_size=16, speaker_lr=1e-3, speaker_eval_every=200, max_decode=60
+            speaker_iters=1_600, speaker_batch_size=16, speaker_lr=1e-3, speaker_eval_every=200, max_decode=60
         ),
         back_translation=BackTranslationConfig(
             bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0

@@ -8,7 +8,7 @@ import tyro
 
 from vln_clip import log, setting
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS
-from vln_clip.tasks.r2r_files import PUBLIC_FILES, known_splits
+from vln_clip.tasks.r2r_files import AUG_PATHS, AUG_PATHS_ADDRESS, PUBLIC_FILES, known_splits
 
 CONNECTIVITY_ADDRESS = "https://github.com/peteanderson80/Matterport3DSimulator (its connectivity folder)"
 
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 def missing(folder: Path) -> dict[str, str]:
     """Return the parts of R2R that a data folder lacks, and where each can be had."""
     wanted = {f"R2R/{name}": public.address for name, public in PUBLIC_FILES.items()}
+    wanted[f"R2R/{AUG_PATHS}"] = f"{AUG_PATHS_ADDRESS} (optional: without it --bt samples such paths)"
     wanted["connectivity/scans.txt"] = CONNECTIVITY_ADDRESS
     if not any((folder / "features").glob("*")):
         wanted["features/*"] = f"{PUBLIC_ADDRESS}{PUBLIC_STEMS['clip_rn50x4']}.tsv, or vln-clip extract makes them"

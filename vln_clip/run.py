@@ -227,7 +227,7 @@ def _restore(run: Run, stage: Stage) -> dict[str, float]:
         run.forget_after(stage.name, 0)
         return {}
     saved = checkpoint.load(folder)
-    for key in ("features", "features_wanted", "feature_width", "feature_fingerprints", "data"):
+    for key in ("features", "features_wanted", "feature_width", "feature_fingerprints", "data", "unlabelled_paths"):
         if saved.header.get(key) != stage.header.get(key):
             raise InputError(
                 f"{folder} was trained with other {key.replace('_', ' ')}: {saved.header.get(key)!r} there, "

@@ -4,6 +4,7 @@ Follower → (with --bt) speaker → back-translation, beside a follower that se
 evaluated with the best checkpoints by val_unseen success rate, as the field reports it, and the last ones.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,11 +28,13 @@ from vln_clip.run import LAST, Best, Run, Stage, describe_start, run_stage
 from vln_clip.setting import TEST, TRAIN, VALIDATION, Setting, build_follower, build_speaker
 from vln_clip.tasks.bleu import corpus_bleu
 from vln_clip.tasks.metrics import SUCCESS_RATE
+from vln_clip.tasks.r2r_files import AUG_PATHS, FOLDER
 from vln_clip.tasks.submission import write_submission
 from vln_clip.tasks.text import tokenize
 
 BEST = "best_val_unseen"
 BEST_BLEU = "best_val_unseen_bleu"
+DEFAULT_NUM_AUG_PATHS = 100_000
 # Every purpose draws from a seed of its own; the control of back-translation shares that of what it is compared with.
 SEEDS = {
     "follower": 0,
@@ -56,6 +59,7 @@ class Job:
     features: str
     fingerprints: list[str]
     unlabelled: EpisodeTable | None = None
+    unlabelled_source: str = ""
 
     def seed(self, purpose: str) -> int:
         """Return a seed of its own for each purpose."""
@@ -130,9 +134,10 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     stores = data.stores(settings.features)
     world = data.world(stores, **rewards(settings))
     job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
-    if settings.bt:
-        job.unlabelled = unlabelled_paths(job)  # a bad file is told before hours of training
     describe_start(settings, device, job.features)
+    if settings.bt:  # a bad file is told before hours of training
+        job.unlabelled, job.unlabelled_source = unlabelled_paths(job)
+        log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled), job.unlabelled_source)
     batch = data.table(TRAIN).batch(torch.arange(min(settings.follower.batch_size, len(data.table(TRAIN)))))
     shapes = (
         f"tokens {tuple(batch.tokens.shape)}, views {tuple(job.world.observe(batch.viewpoint, batch.view).views.shape)}"
@@ -285,6 +290,8 @@ def train_back_translated(job: Job, name: str = "back_translated", augment: bool
         learn = back_translation_learner(job, learner)
         samplers["aug"] = learn.sampler
     stage = follower_stage(job, name, learner, learn, iters, c.bt_eval_every, samplers)
+    if augment:
+        stage.header["unlabelled_paths"] = job.unlabelled_source
     stage.header["from"] = {"iteration": saved.header["iteration"], "batch_size": follower_config.batch_size}
     run_stage(job.run, stage)
 
@@ -304,16 +311,17 @@ def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envd
     )
 
 
-def unlabelled_paths(job: Job) -> EpisodeTable:
-    """Read the paths of ``--aug-paths`` or of the data set, or sample some that look like the labelled ones."""
+def unlabelled_paths(job: Job) -> tuple[EpisodeTable, str]:
+    """Read the paths of ``--aug-paths`` or of the data set, or sample some; also say which."""
     c, data = job.config.back_translation, job.setting
-    file = c.aug_paths or data.data / "R2R" / "aug_paths.json"
-    if c.aug_paths is not None or file.is_file():
+    train = data.table(TRAIN)
+    file = c.aug_paths or data.data / FOLDER / AUG_PATHS
+    if c.aug_paths is not None or (c.num_aug_paths is None and file.is_file()):
         table = paths.read_paths(file, data.dataset, data.data, data.tables, data.device)
-        log.logger.info("unlabelled paths: %d of %s", len(table), file)
-        return table
-    log.logger.info("unlabelled paths: %d sampled; %s would be read if it were there", c.num_aug_paths, file)
-    return paths.sample_paths(data.tables, data.table(TRAIN), c.num_aug_paths, job.seed("aug_paths"), data.device)
+        paths.require_buildings(file, table, train, data.tables)
+        return table, f"of {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    count, seed = c.num_aug_paths or DEFAULT_NUM_AUG_PATHS, job.seed("aug_paths")
+    return paths.sample_paths(data.tables, train, count, seed, data.device), f"sampled with seed {seed}"
 
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
@@ -360,6 +368,8 @@ def write_test_submission(job: Job, stage: str) -> None:
     path = job.run.folder / f"submission_{TEST}.json"
     write_submission(path, predictions(job.world, table, walks))
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
+    if job.unlabelled is not None:
+        about["unlabelled_paths"] = job.unlabelled_source
     files.save_json(path.with_suffix(".about.json"), about)
 
 

@@ -27,7 +27,7 @@ class DemoConfig:
     num_unseen_houses: int = 8
     num_test_houses: int = 3
     face_px: int = 96
-    num_train_paths: int = 200
+    num_train_paths: int = 600
     num_val_seen_paths: int = 100
     num_val_unseen_paths: int = 320
     num_test_paths: int = 60

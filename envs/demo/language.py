@@ -155,7 +155,7 @@ def _choose(rng: np.random.Generator, step: Step, variant: int) -> int:
 
 
 def _clause(rng: np.random.Generator, house: House, step: Step, index: int, onwards: bool) -> str:
-    """Write the clause of one step; ``onwards`` where the landmark is that of the step before."""
+    """Write the clause of one step; ``onwards`` where its landmark, other than a doorway, still leads on."""
     num_doors = len(house.plan.doors)
     thing = house.things[index]
     if thing.name == "doorway":

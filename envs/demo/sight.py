@@ -11,17 +11,17 @@ from vln_clip.envs.demo.palette import COLORS
 from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
 
 _HALF_VIEW_RAD, _TAN_VERTICAL = 0.65, 0.577
-_AHEAD_RAD = 0.25  # what stands straight ahead counts: neighbouring views overlap by more than half
+_AHEAD_RAD = 0.25  # where the weight has fallen to 1/e: neighbouring views overlap by more than half
 _TALL_M = 1.3
 _NEAREST_M = 0.45
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Apparent sizes, about steradians.
+    """Apparent sizes, about steradians; those in views are weighted, 1 straight ahead and less beside.
 
     Attributes:
-        in_view: (N viewpoints, 12 headings, O things), level views, most weight straight ahead.
+        in_view: (N viewpoints, 12 headings, O things), level views, weighted.
         around: (N, O), all directions and elevations.
         color_in_view: (N, 12, number of colors).
         color_around: (N, number of colors).

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vln_clip.errors import InputError
+from vln_clip.features.formats import SUFFIXES
 from vln_clip.features.store import FeatureStore
 from vln_clip.records import NUM_VIEWS
 
@@ -93,7 +94,7 @@ def _align(store: FeatureStore, viewpoints: Sequence[tuple[str, str]], device: t
     keys = [f"{scan}_{viewpoint_id}" for scan, viewpoint_id in viewpoints]
     lacking = [key for key in keys if key not in store.rows]
     if lacking:
-        made = f" (made from {store.header.source})" if store.header.source else ""
+        made = f" (converted from {store.header.source})" if store.header.source.endswith(SUFFIXES) else ""
         raise InputError(
             f"features must cover every viewpoint, got {store.path}{made} which lacks {len(lacking)} of {len(keys)}, "
             f"e.g. {lacking[0]}; extract or convert them again for this data set"

@@ -152,19 +152,18 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
 
     def counted() -> Rows:
         nonlocal count
+        seen = set()
         for key, features in read_rows(source):
+            if key in seen:
+                raise InputError(f"{source} must have each viewpoint once, got {key} twice")
+            seen.add(key)
             count += 1
             yield key, features
         if not count:
             raise InputError(f"{source} must hold the features of at least one viewpoint, got none")
 
     known = open_store(source).header if format_of(source) == "store" else None
-    try:
-        write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
-    except InputError as error:
-        if str(source) in str(error):
-            raise
-        raise InputError(f"{source}: {error}") from None
+    write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
     return count
 
 

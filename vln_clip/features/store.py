@@ -114,7 +114,7 @@ class FeatureStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a hash of the keys and of the features of a few viewpoints: other features have another one."""
+        """Return a hash of the keys and of the features of some 16 viewpoints: told at once, with a large file too."""
         digest = hashlib.sha256("\n".join(self.keys).encode())
         few = self.features[:: max(1, len(self.keys) // 16)]
         digest.update(few.contiguous().numpy().tobytes())
