@@ -191,33 +191,61 @@ class RaggedLSTM(nn.Module):
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         inputs = zip(places, w_ih, b_ih, b_hh, strict=True)
+        tables: list[tuple[Tensor, Tensor | None]]  # gates of inputs, and which of them each entry takes
         if index is None:
-            gates = torch.stack([F.linear(x[place], w, b + c) for place, w, b, c in inputs])  # (S, P, 4H)
+            tables = [(F.linear(x[place], w, b + c), None) for place, w, b, c in inputs]  # (P, 4H) each
         else:
-            gates = _pick_rows([(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs])
+            tables = [(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs]
+        if not torch.is_grad_enabled():
+            return self._evaluate(tables, torch.stack(w_hh), active, places, (B, L), order)
+        gates = torch.stack([table if rows is None else table[rows] for table, rows in tables])  # (S, P, 4H)
         h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
         outputs = x.new_zeros(B, L, len(times), self.hidden_size)
         for direction, ((rows, entries), part) in enumerate(zip(places, h, strict=True)):
             outputs[rows, entries, direction] = part
         return outputs.flatten(2), h[:, last], c[:, last]
 
+    def _evaluate(
+        self,
+        tables: list[tuple[Tensor, Tensor | None]],
+        w_hh: Tensor,
+        active: list[int],
+        places: list[tuple[Tensor, Tensor]],
+        shape: tuple[int, int],
+        order: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run without gradients: nothing is kept, so that a step's gates stay in the CPU's cache."""
+        S, H, (B, L) = len(tables), self.hidden_size, shape
+        outputs = w_hh.new_zeros(B, L, S, H)
+        h, c, gates = w_hh.new_zeros(S, B, H), w_hh.new_zeros(S, B, H), w_hh.new_empty(S, B, 4 * H)
+        w_t = w_hh.transpose(1, 2).contiguous()
+        start = 0
+        for n in active:  # longest first: what has ended keeps its state behind the first n
+            now = slice(start, start + n)
+            z, h_now, c_now = gates[:, :n], h[:, :n], c[:, :n]
+            for out, (table, rows) in zip(z, tables, strict=True):
+                if rows is None:
+                    out.copy_(table[now])
+                else:
+                    torch.index_select(table, 0, rows[now], out=out)
+            z.baddbmm_(h_now, w_t)
+            z[..., : 2 * H].sigmoid_()
+            z[..., 2 * H : 3 * H].tanh_()
+            z[..., 3 * H :].sigmoid_()
+            c_now.mul_(z[..., H : 2 * H]).addcmul_(z[..., :H], z[..., 2 * H : 3 * H])
+            torch.tanh(c_now, out=h_now)
+            h_now.mul_(z[..., 3 * H :])
+            for direction, (rows, entries) in enumerate(places):
+                outputs[rows[now], entries[now], direction] = h_now[direction]
+            start += n
+        rank = order.argsort()
+        return outputs.flatten(2), h[:, rank], c[:, rank]
+
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Advance the forward direction by one step, x (B, input_size), h and c (B, hidden_size)."""
         weights = dict(self.named_parameters())
         gates = F.linear(x, weights["weight_ih_l0"], weights["bias_ih_l0"] + weights["bias_hh_l0"])
         return lstm_cell(gates + F.linear(h, weights["weight_hh_l0"]), c)
-
-
-def _pick_rows(tables: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return rows of tables (W, G) at indices (P,), one table per direction: (S, P, G)."""
-    if torch.is_grad_enabled():
-        return torch.stack([table[rows] for table, rows in tables])
-    # In evaluation these are hundreds of MB and written once; autograd knows no ``out``.
-    first, rows = tables[0]
-    picked = first.new_empty(len(tables), len(rows), first.shape[1])
-    for out, (table, index) in zip(picked, tables, strict=True):
-        torch.index_select(table, 0, index, out=out)
-    return picked
 
 
 def _last_entries(active: list[int], sorted_length: Tensor, order: Tensor) -> Tensor:
