@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from vln_clip.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 SUFFIX = "_connectivity.json"
 WHERE_TO_GET = (
@@ -32,6 +34,8 @@ class ScanGraph:
         position: (n, 3) float64, metres, world frame.
         rotation: (n, 3, 3) float64, camera (x right, y down, z forward) to world.
         edges: (n, n) bool, symmetric, False on the diagonal.
+        rows: n rows in the file, in which excluded viewpoints count.
+        excluded_ids: viewpoints that the file excludes.
     """
 
     scan: str
@@ -39,9 +43,13 @@ class ScanGraph:
     position: np.ndarray
     rotation: np.ndarray
     edges: np.ndarray
+    rows: tuple[int, ...]
+    excluded_ids: tuple[str, ...]
 
-    def to_networkx(self) -> nx.Graph:
+    def to_networkx(self) -> "nx.Graph":
         """Return the graph used for planning: viewpoints with a neighbour, ``weight`` in metres."""
+        import networkx as nx  # takes a sixth of a second to load, and worlds don't need it
+
         graph: nx.Graph = nx.Graph(scan=self.scan)
         for i, j in zip(*np.nonzero(np.triu(self.edges)), strict=True):
             weight = float(np.linalg.norm(self.position[i] - self.position[j]))
@@ -103,7 +111,9 @@ def load_graph(path: Path, scan: str) -> ScanGraph:
     kept = [name for name, keep in zip(ids, included, strict=True) if keep]
     _check_poses(path, kept, pose)
     _check_edges(path, kept, edges)
-    return ScanGraph(scan, tuple(kept), pose[:, :3, 3].copy(), pose[:, :3, :3].copy(), edges)
+    excluded = tuple(name for name, keep in zip(ids, included, strict=True) if not keep)
+    rows_kept = tuple(np.nonzero(included)[0].tolist())
+    return ScanGraph(scan, tuple(kept), pose[:, :3, 3].copy(), pose[:, :3, :3].copy(), edges, rows_kept, excluded)
 
 
 def _check_row(path: Path, i: int, row: Any, n: int) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from scipy.sparse.csgraph import dijkstra
 
 from vln_clip import files
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
@@ -215,6 +214,8 @@ def _candidates(graph: ScanGraph, width: int, first: int) -> tuple[np.ndarray, .
 
 def _all_pairs(graph: ScanGraph, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute (n, n) shortest path lengths and next hops (global indices, -1 unreachable)."""
+    from scipy.sparse.csgraph import dijkstra  # takes a third of a second to load, and cached tables don't need it
+
     n = len(graph.viewpoint_ids)
     length_m = np.linalg.norm(graph.position[:, None] - graph.position[None], axis=-1)
     distance, predecessor = dijkstra(np.where(graph.edges, length_m, 0), directed=False, return_predecessors=True)

@@ -21,6 +21,8 @@ from vln_clip.records import (
     Walk,
 )
 
+ANGLES = 4  # sin and cos of heading and elevation
+
 
 class Bank(Protocol):
     """Features aligned with the tables; see ``vln_clip.features.FeatureBank``."""
@@ -67,9 +69,7 @@ class Navigation:
 
         self.degree = tensor(tables.degree, torch.int64)
         self.neighbor = tensor(tables.neighbor, torch.int64)
-        self.candidate_view = tensor(tables.view, torch.int64)
-        self.bearing = tensor(tables.bearing_rad, torch.float64)
-        self.elevation = tensor(tables.elevation_rad, torch.float64)
+        self.candidate_view = torch.nn.functional.pad(tensor(tables.view, torch.int64), (0, 1))  # stop: shows nothing
         self.scan = tensor(tables.scan_index, torch.int64)
         self.pair_row = tensor(tables.pair_row, torch.int64)
         self.pair_distance = tensor(tables.pair_distance_m, torch.float64)
@@ -80,33 +80,46 @@ class Navigation:
         base = view[:NUM_HEADINGS, None] * HEADING_STEP_RAD
         self.own_angles = angle_features(heading, elevation)  # (36, 4)
         self.view_angles = angle_features(heading - base, elevation.expand(NUM_HEADINGS, -1))  # (12, 36, 4)
+        self.candidate_angles = self._candidate_angles(
+            tensor(tables.bearing_rad, torch.float64), tensor(tables.elevation_rad, torch.float64)
+        )
+
+    def _candidate_angles(self, bearing_rad: Tensor, elevation_rad: Tensor) -> Tensor:
+        """Return what ``observe`` shows of candidates for each base heading, (N * 12, K + 1, 4); stop and padding 0."""
+        N, K = bearing_rad.shape
+        table = torch.zeros(N, NUM_HEADINGS, K + 1, ANGLES, device=self.device)
+        padding = torch.arange(K, device=self.device) >= self.degree[:, None]
+        for step in range(NUM_HEADINGS):
+            angles = angle_features(bearing_rad - step * HEADING_STEP_RAD, elevation_rad)
+            table[:, step, :K] = angles.masked_fill_(padding[..., None], 0)
+        return table.flatten(0, 1)
 
     def observe(self, viewpoint: Tensor, view: Tensor) -> Observation:
         """Return what is seen from B places, viewpoint (B,) and view (B,)."""
         degree = self.degree[viewpoint]
         K = int(degree.max()) + 1
         columns = torch.arange(K, device=self.device)
-        move = columns < degree[:, None]  # (B, K)
-        step = view % NUM_HEADINGS
+        base = view % NUM_HEADINGS
         views = self.bank.views(viewpoint)  # (B, V, D)
-        shown = self._padded(self.candidate_view, viewpoint, K)
-        candidates = views[torch.arange(len(views), device=self.device)[:, None], shown]  # (B, K, D)
-        heading = self._padded(self.bearing, viewpoint, K) - (step.double() * HEADING_STEP_RAD)[:, None]
-        angles = angle_features(heading, self._padded(self.elevation, viewpoint, K))
+        angles = self.candidate_angles.index_select(0, viewpoint * NUM_HEADINGS + base)[:, :K]  # (B, K, 4)
         return Observation(
             views,
-            self.view_angles[step],
-            candidates.masked_fill_(~move[..., None], 0),
-            angles.masked_fill_(~move[..., None], 0),
+            self.view_angles.index_select(0, base),
+            self._shown(views, viewpoint, columns < degree[:, None]),
+            angles,
             columns <= degree[:, None],
             degree,
             self.own_angles[view],
         )
 
-    def _padded(self, table: Tensor, viewpoint: Tensor, K: int) -> Tensor:
-        """Return rows of a candidate table with K columns; columns beyond the table repeat its last one."""
-        columns = torch.arange(K, device=self.device).clamp_(max=table.shape[1] - 1)
-        return table[viewpoint[:, None], columns] if table.shape[1] else table.new_zeros(len(viewpoint), K)
+    def _shown(self, views: Tensor, viewpoint: Tensor, move: Tensor) -> Tensor:
+        """Return the features of the views (B, V, D) that show the candidates; zero where ``move`` (B, K) is False."""
+        B, K = move.shape
+        if views.shape[2] == 0:
+            return views.new_zeros(B, K, 0)
+        shown = self.candidate_view[viewpoint, :K]
+        candidates = views[torch.arange(B, device=self.device)[:, None], shown]  # (B, K, D)
+        return candidates.masked_fill_(~move[..., None], 0)
 
     def step(self, viewpoint: Tensor, view: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Move along candidate ``action`` (B,); stopping (the degree or more) stays. Return the new place.

@@ -12,6 +12,7 @@ PROGRAMS = {
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect feature files and convert between their formats",
     "data": "build the demo world; say what the data folder holds",
+    "mattersim": "run a program that imports MatterSim, without that module",
 }
 
 

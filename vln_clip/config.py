@@ -178,6 +178,10 @@ class TrainConfig:
     """of weights, orders, dropout and sampling"""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes a GPU where there is one"""
+    simulator: Literal["tables", "mattersim"] = "tables"
+    """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
+    cross_check: bool = False
+    """ask MatterSim too and stop at the first difference from the tables (slow)"""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -35,6 +36,10 @@ class EvaluateConfig:
     """score hops that are no edges by their distance, as EnvDrop's evaluator does"""
     device: str = "auto"
     """cpu, cuda, …"""
+    simulator: Literal["tables", "mattersim"] = "tables"
+    """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
+    cross_check: bool = False
+    """ask MatterSim too and stop at the first difference from the tables (slow)"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     if (config.predictions is None) == (config.checkpoint is None):
         raise InputError("give either --predictions FILE or --checkpoint FOLDER")
     if config.predictions is not None:
+        if config.simulator != "tables" or config.cross_check:
+            raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
         metrics, about = score_file(config, config.predictions)
     else:
         assert config.checkpoint is not None
@@ -82,11 +89,13 @@ def score_checkpoint(config: EvaluateConfig, path: Path) -> tuple[dict[str, floa
     """Let a checkpoint walk the split greedily; return metrics and what was scored."""
     device = setting.pick_device(config.device)
     dataset = None if config.dataset == "auto" else setting.find_dataset(config.dataset)
-    loaded = setting.load_follower(path, dataset, [config.split], device, config.features)
+    simulator = (config.simulator, config.cross_check)
+    loaded = setting.load_follower(path, dataset, [config.split], device, config.features, *simulator)
     table = loaded.setting.table(config.split)
     if not table.has_goals:
         raise InputError(f"--split {config.split} hides its goals; write its submission with vln-clip submit")
     walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
+    setting.log_cross_check(loaded.world)
     return score_walks(loaded.world, table, walks), f"{path} ({loaded.features} features)"
 
 

@@ -5,14 +5,15 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors.numpy
-import safetensors.torch
-import torch
+from safetensors.numpy import save_file
 
 from vln_clip.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -42,12 +43,15 @@ def save_json(path: Path, value: Any, indent: int | None = 2) -> None:
 
 
 def save_safetensors(
-    path: Path, arrays: Mapping[str, np.ndarray] | Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+    path: Path, arrays: "Mapping[str, np.ndarray] | Mapping[str, Tensor]", metadata: dict[str, str] | None = None
 ) -> None:
     """Write arrays (all numpy or all torch) to a safetensors file atomically."""
     if all(isinstance(value, np.ndarray) for value in arrays.values()):
         arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        write_atomically(path, lambda temporary: safetensors.numpy.save_file(arrays, temporary, metadata))
+        write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata))
     else:
+        import safetensors.torch  # with it comes PyTorch, a second to load; worlds alone don't need it
+        import torch
+
         tensors = {name: torch.as_tensor(value).contiguous() for name, value in arrays.items()}
         write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))

@@ -9,11 +9,14 @@ is positive. A panorama has 36 views, ``view = 12 * level + heading_step``: leve
 horizon, 2 up 30°; heading steps are 30° (specification: the Matterport3D simulator's discretised mode).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the simulator emulation needs these conventions, but not the second that PyTorch takes to load
+    from torch import Tensor
 
 NUM_VIEWS = 36
 NUM_HEADINGS = 12
@@ -139,4 +142,6 @@ class Walk:
     @property
     def mask(self) -> Tensor:
         """Return (B, T) bool, True for real viewpoints."""
+        import torch
+
         return torch.arange(self.views.shape[1], device=self.length.device) < self.length[:, None]

@@ -19,7 +19,7 @@ from vln_clip.log import logger, progress
 
 LAST = "last"
 CHECKPOINTS = "checkpoints"
-PLACES = ("runs", "device")  # where things are, not what is trained: they may change on the way
+PLACES = ("runs", "device", "simulator", "cross_check")  # not what is trained: they may change on the way
 
 
 class Sampler(Protocol):

@@ -17,6 +17,7 @@ from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
+from vln_clip.envs.simulated import Driver, SimulatedNavigation, import_simulator
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features import FeatureStore, bank, features_used
 from vln_clip.log import logger
@@ -117,9 +118,22 @@ class Setting:
         """Open features by name, extracting them where that is possible here."""
         return extract.resolve_or_extract(features, self.dataset, self.data, cache_dir(), self.device, width)
 
-    def world(self, stores: Sequence[FeatureStore], **rewards: float) -> Navigation:
-        """Return the world seen through some features; none make a blind one."""
-        return Navigation(self.tables, bank(stores, self.tables.keys, self.device), self.device, **rewards)
+    def world(
+        self, stores: Sequence[FeatureStore], simulator: str = "tables", cross_check: bool = False, **rewards: float
+    ) -> Navigation:
+        """Return the world seen through some features; none make a blind one.
+
+        Args:
+            stores: features.
+            simulator: ``tables``, or ``mattersim`` to ask that module for candidates and moves.
+            cross_check: ask it and compare all it says with the tables.
+            rewards: as for ``Navigation``.
+        """
+        seen = bank(stores, self.tables.keys, self.device)
+        if simulator == "tables" and not cross_check:
+            return Navigation(self.tables, seen, self.device, **rewards)
+        driver = Driver(import_simulator(), self.data / "connectivity")
+        return SimulatedNavigation(driver, self.tables, seen, self.device, cross_check=cross_check, **rewards)
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Return hash and version of every annotation file, for the files that a run writes."""
@@ -248,6 +262,16 @@ class LoadedFollower:
     features: str
 
 
+def log_cross_check(world: Navigation) -> None:
+    """Say what a world compared with a simulator, if it did."""
+    if isinstance(world, SimulatedNavigation) and world.cross_check:
+        logger.info(
+            "cross-check: %d viewpoints with their candidates and %d moves, no difference between simulator and tables",
+            world.num_swept,
+            world.num_moves,
+        )
+
+
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder that a path means: itself, or the best follower of a run's folder."""
     if (path / checkpoint.FILE).is_file():
@@ -260,7 +284,13 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def load_follower(
-    path: Path, dataset: str | None, splits: Sequence[str], device: torch.device, features: str | None = None
+    path: Path,
+    dataset: str | None,
+    splits: Sequence[str],
+    device: torch.device,
+    features: str | None = None,
+    simulator: str = "tables",
+    cross_check: bool = False,
 ) -> LoadedFollower:
     """Open a checkpoint, the data set it was trained on (or another) and its features (or others as wide)."""
     folder = find_checkpoint(path)
@@ -282,4 +312,5 @@ def load_follower(
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
     checkpoint.restore_weights(follower, saved.weights, folder)
-    return LoadedFollower(follower.eval(), setting.world(stores), setting, header, used)
+    world = setting.world(stores, simulator, cross_check)
+    return LoadedFollower(follower.eval(), world, setting, header, used)

@@ -116,13 +116,14 @@ def train_and_evaluate(job: Job) -> None:
     train_follower(job, "follower", job.world)
     agents = {"follower": job.world}
     if settings.blind and settings.features != "none":
-        agents["blind"] = job.setting.world([], **rewards(settings))
+        agents["blind"] = job.setting.world([], settings.simulator, settings.cross_check, **rewards(settings))
         train_follower(job, "blind", agents["blind"])
     if settings.bt:
         train_speaker(job)
         train_back_translated(job)
         agents["back_translated"] = job.world
     results = evaluate_all(job, agents)
+    setting.log_cross_check(job.world)
     write_test_submission(job, "back_translated" if settings.bt else "follower")
     files.save_json(job.run.results_file, results)
 
@@ -132,7 +133,7 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     device = setting.pick_device(settings.device)
     data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
     stores = data.stores(settings.features)
-    world = data.world(stores, **rewards(settings))
+    world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
     job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
     describe_start(settings, device, job.features)
     if settings.bt:  # a bad file is told before hours of training
