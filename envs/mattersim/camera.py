@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Camera:
         vfov_rad: vertical field of view.
         cache_size: panoramas kept in memory; None for all.
         depth: take depth pictures too.
-        strip: read the strip of small faces where it exists, as the batched simulator does, else the six faces.
+        prefer: which files to read where both exist: the batched simulator reads the strip, the older one the faces.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class Camera:
         vfov_rad: float,
         cache_size: int | None,
         depth: bool,
-        strip: bool,
+        prefer: Literal["faces", "strip"],
     ) -> None:
-        self.folder, self.cache_size, self.depth, self.strip = folder, cache_size, depth, strip
+        self.folder, self.cache_size, self.depth, self.prefer = folder, cache_size, depth, prefer
         self.width_px, self.height_px, self.vfov_rad = width_px, height_px, vfov_rad
         self._kept: OrderedDict[tuple[str, str], tuple[Tensor, Tensor | None]] = OrderedDict()
 
@@ -64,7 +64,7 @@ class Camera:
             return self._kept[key]
         folder = self._images(scan)
         depth = load_skybox_depth(folder, viewpoint_id) if self.depth else None
-        self._kept[key] = load_skybox(folder, viewpoint_id, prefer_strip=self.strip), depth
+        self._kept[key] = load_skybox(folder, viewpoint_id, prefer=self.prefer), depth
         if self.cache_size is not None and len(self._kept) > self.cache_size:
             self._kept.popitem(last=False)
         return self._kept[key]

@@ -57,7 +57,9 @@ class Simulator(Settings):
         if self._rendering:
             size = None if self._preloading else max(1, self._cache_size)
             folder = self._dataset or _first(Path("data/v1/scans"), data_dir() / "scans", data_dir() / "v1/scans")
-            self._camera = Camera(folder, self._width, self._height, self._vfov, size, self._depth, strip=not old)
+            self._camera = Camera(
+                folder, self._width, self._height, self._vfov, size, self._depth, "faces" if old else "strip"
+            )
         blank = None if old and not self._rendering else np.zeros((self._height, self._width, 3), np.uint8)
         flat = None if blank is None else np.zeros((self._height, self._width), np.uint16)
         self._states = [SimState(blank, flat) for _ in range(self._batch_size)]
