@@ -172,7 +172,9 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
             raise InputError(f"{source} must hold the features of at least one viewpoint, got none")
 
     header = read_header(source) or StoreHeader(stem_of(source))
-    write_rows(target, replace(header, source=header.source or source.name), counted(), dtype)
+    if format_of(source) != "store":
+        header = replace(header, source=header.source or source.name)
+    write_rows(target, header, counted(), dtype)
     return count
 
 
