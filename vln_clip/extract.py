@@ -264,11 +264,11 @@ class Config:
     merge: bool = False
     """Only put finished parts together."""
 
-    def __post_init__(self) -> None:
-        """Check the numbers."""
+    def num_workers(self, device: str | torch.device) -> int:
+        """Return the number of worker processes."""
         if self.workers is not None and self.workers < 0:
             raise InputError(f"--workers must be at least 0, got {self.workers}")
-        self.share()
+        return default_workers(device) if self.workers is None else self.workers
 
     def share(self) -> tuple[int, int]:
         """Return which share of the scans is wanted, from 0, and the number of shares."""
@@ -322,19 +322,17 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
     """Extract this process's share, and put the output together where that can be done."""
     default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
     device = config.device or default
-    options, source = config.options(device), Skyboxes()
+    options, workers, (index, count) = config.options(device), config.num_workers(device), config.share()
     encoder = _create(config, device, processes)
     parts = plan_parts(encoder, panoramas, out, options, config.dataset, config.dtype, RENDERER)
     if parts.is_complete(config.overwrite):
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
     tell_size(parts, row_shape(encoder, options))
-    index, count = config.share()
     if processes:
         index = index * processes.num_processes + processes.process_index
         count *= processes.num_processes
-    workers = default_workers(device) if config.workers is None else config.workers
-    extract_parts(encoder, panoramas, parts, options, source, workers, share_of(parts.keys, index, count))
+    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, share_of(parts.keys, index, count))
     if processes:
         processes.wait_for_everyone()
         if not processes.is_main_process:

@@ -61,14 +61,17 @@ def extract_parts(
     missing = set(parts.missing())
     mine = [panorama for panorama in panoramas if share is None or panorama.scan in share]
     todo = [panorama for panorama in mine if panorama.scan in missing]
+    if len(missing) < len(parts.keys):
+        done = len(parts.keys) - len(missing)
+        log.logger.info("%d of %d scans are done already: %s", done, len(parts.keys), parts.folder)
     with (
         _progress(f"features {encoder.name}", len(mine), len(mine) - len(todo)) as show,
         closing(extract_rows(encoder, todo, source, options, show, workers)) as rows,
     ):
-        for scan, group in itertools.groupby(zip(todo, rows, strict=True), key=lambda pair: pair[0].scan):
+        for scan, group in itertools.groupby(todo, key=lambda panorama: panorama.scan):
             with parts.writer(scan) as writer:
-                for _, (key, row) in group:
-                    writer.add(key, row)
+                for _ in group:
+                    writer.add(*next(rows))
 
 
 @contextmanager

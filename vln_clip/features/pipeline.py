@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vln_clip.encoders import Encoder
 from vln_clip.encoders.base import Preprocess
+from vln_clip.errors import InputError
 from vln_clip.features.extraction import Options, Panorama, Source, device_of, encode_images, fit_views
 from vln_clip.features.loading import in_processes, in_threads
 from vln_clip.records import NUM_VIEWS
@@ -80,8 +81,8 @@ def extract_rows(
         rows = in_threads(
             lambda panorama: encode_images(encoder, prepare(panorama), options).numpy(), panoramas, num_cpus(), True
         )
-    for done, (panorama, row) in enumerate(zip(panoramas, rows, strict=True), 1):
-        yield panorama.key, row
+    for done, panorama in enumerate(panoramas, 1):
+        yield panorama.key, next(rows)
         on_progress(done)
 
 
@@ -106,9 +107,13 @@ def _batched_rows(
                 yield have[0][:NUM_VIEWS]
                 have[0] = have[0][NUM_VIEWS:]
 
-    for images in _batches(panoramas, prepared, prepare, device, options.batch):
-        waiting.append(_to_host(encode_images(encoder, images, options)))
-        yield from rows(2 if on_gpu else 0)
+    try:
+        for images in _batches(panoramas, prepared, prepare, device, options.batch):
+            waiting.append(_to_host(encode_images(encoder, images, options)))
+            yield from rows(2 if on_gpu else 0)
+    except InputError:
+        yield from rows(0)  # what was on its way may be the end of a scan
+        raise
     yield from rows(0)
 
 
@@ -116,11 +121,10 @@ def _batches(
     panoramas: Sequence[Panorama], prepared: Iterator[Tensor], prepare: Preparation, device: torch.device, batch: int
 ) -> Iterator[Tensor]:
     """Cut the views of each scan into batches, (batch, 3, h, w) on the device."""
-    pairs = zip(panoramas, prepared, strict=True)
-    for _, group in itertools.groupby(pairs, key=lambda pair: pair[0].scan):
+    for _, group in itertools.groupby(panoramas, key=lambda panorama: panorama.scan):
         held: Tensor | None = None
-        for panorama, pictures in group:
-            views = pictures.to(device, non_blocking=True)
+        for panorama in group:  # pictures are taken one by one: a scan must not fail by the one after it
+            views = next(prepared).to(device, non_blocking=True)
             views = views if prepare.draws else prepare.draw(views, panorama)
             held = views if held is None else torch.cat([held, views])
             while len(held) >= batch:
