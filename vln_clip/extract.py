@@ -1,13 +1,17 @@
-"""Extract features of the 36 views from skyboxes: ``python -m vln_clip.extract --features NAME``.
+"""Extract features of the 36 views from skyboxes: ``python -m vln_clip.extract --encoder NAME``.
 
-Also what other programs use to get features that are not there yet: ``resolve_or_extract``, with the rule by
-which ``pixels`` stands in for networks in the demo world.
+Finished scans are kept as parts (``features.parts``), so an interrupted run goes on, and several processes share
+the work: ``accelerate launch -m vln_clip.extract …``, or ``--shard I/N`` in jobs of one's own. Also what other
+programs use to get features that are not there yet: ``resolve_or_extract``, with the rule by which ``pixels`` stands
+in for networks in the demo world.
 """
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -17,14 +21,23 @@ from vln_clip import log, paths
 from vln_clip.connectivity import load_graphs
 from vln_clip.encoders import Encoder, check_name, create_encoder, pooled_width
 from vln_clip.encoders.base import Crop
-from vln_clip.envs.render import load_skybox, panorama_views
+from vln_clip.envs.render import NUM_FACES, load_skybox, panorama_views
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, check_width, dataset_key, find_store, open_store, split_name
-from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, extract_rows, make_header
-from vln_clip.features.formats import format_of, write_rows
+from vln_clip.features.extraction import Options, Panorama, Precision, Source, affordable_encoder, row_shape
+from vln_clip.features.formats import format_of
+from vln_clip.features.grid import GRID_SUFFIX
+from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS, cached_path, file_stem
+from vln_clip.features.parts import begun_parts, is_grid, share_of
+from vln_clip.features.pipeline import default_workers
+from vln_clip.records import NUM_VIEWS
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 DEMO_LIMIT_S = 300.0
+RENDERER = "skybox renderer 1"  # change it whenever other pixels come out
 MATTERPORT = "https://niessner.github.io/Matterport/"
 
 
@@ -72,6 +85,23 @@ def _skybox_folder(data: Path, scan: str, name: str) -> Path:
     )
 
 
+def check_skyboxes(panoramas: Sequence[Panorama]) -> None:
+    """Raise ``InputError`` where a viewpoint has no skybox files; the files themselves are not opened."""
+    for folder, group in itertools.groupby(panoramas, key=lambda panorama: panorama.folder):
+        names = {entry.name for entry in os.scandir(folder)}
+        lacking = [panorama.viewpoint_id for panorama in group if not _has_skybox(panorama.viewpoint_id, names)]
+        if lacking:
+            raise InputError(
+                f"every viewpoint must have its skybox in {folder}, six files ID_skybox0_sami.jpg to 5 or "
+                f"ID_skybox_small.jpg, got {len(lacking)} without, e.g. {lacking[0]}; download the scan again"
+            )
+
+
+def _has_skybox(viewpoint_id: str, names: set[str]) -> bool:
+    faces = {f"{viewpoint_id}_skybox{face}_sami.jpg" for face in range(NUM_FACES)}
+    return faces <= names or (not faces & names and f"{viewpoint_id}_skybox_small.jpg" in names)
+
+
 def extract_features(
     encoder: Encoder,
     panoramas: Sequence[Panorama],
@@ -80,28 +110,29 @@ def extract_features(
     source: Source | None = None,
     origin: str = "",
     dtype: Literal["float16", "float32"] = "float16",
+    workers: int = 0,
 ) -> Path:
-    """Extract features into one file, with a progress bar.
+    """Extract features into one file, with a progress bar; what an interrupted call left is used.
 
     Args:
         encoder: on the device where the work is to happen.
-        panoramas: what to encode, in the order of the rows.
-        out: a store, TSV or HDF5 file by its name; appears when complete.
+        panoramas: what to encode, in the order of the rows, those of a scan together.
+        out: a store, TSV or HDF5 file, or a folder of maps, by its name; appears when complete.
         options: how to encode.
         source: where pictures come from; None for skybox files.
         origin: the data set, for the header.
         dtype: type inside a store.
+        workers: processes that prepare pictures; 0 for threads of this one.
 
     Returns:
-        ``out``.
+        ``out``; untouched where it is complete already.
     """
-    options = options or Options()
-    with log.progress() as bar:
-        task = bar.add_task(f"features {encoder.name}", total=len(panoramas), status="viewpoints")
-        rows = extract_rows(
-            encoder, panoramas, source or Skyboxes(), options, lambda done: bar.update(task, completed=done)
-        )
-        write_rows(out, make_header(encoder, options, origin), rows, dtype)
+    options, source = options or Options(), source or Skyboxes()
+    renderer = RENDERER if isinstance(source, Skyboxes) else type(source).__name__
+    parts = plan_parts(encoder, panoramas, out, options, origin, dtype, renderer)
+    if not parts.is_complete():
+        extract_parts(encoder, panoramas, parts, options, source, workers)
+        parts.merge()
     return out
 
 
@@ -140,7 +171,9 @@ def resolve_or_extract(
         if store is None:
             panoramas = list_panoramas(data, part)  # before any weights are fetched
             encoder = create_encoder(part, True, device)
-            store = open_store(extract_features(encoder, panoramas, cached_path(part, cache, key), origin=dataset))
+            check_skyboxes(panoramas)
+            path, workers = cached_path(part, cache, key), default_workers(device)
+            store = open_store(extract_features(encoder, panoramas, path, origin=dataset, workers=workers))
         stores.append(store)
     if width is not None:
         check_width(stores, width, wanted_by)
@@ -177,16 +210,17 @@ def demo_features(
             return ready.standing_in_for(name)
         encoder = create_encoder(stand_in, device=device)
     path = cached_path(encoder.name, cache, key)
-    store = open_store(extract_features(encoder, panoramas, path, source=source, origin="demo"))
+    workers = default_workers(device)
+    store = open_store(extract_features(encoder, panoramas, path, source=source, origin="demo", workers=workers))
     return store if encoder.name == name else store.standing_in_for(name)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Extract features of the 36 views of every viewpoint from skyboxes."""
+    """Extract features of the 36 views of every viewpoint from skyboxes; the same command goes on where it stopped."""
 
-    features: str
-    """Encoder: a name of the table, open_clip:ARCH/TAG, timm:NAME or pixels:WIDTH."""
+    encoder: Annotated[str, tyro.conf.arg(aliases=["--features"])]
+    """A name of the table, open_clip:ARCH/TAG, timm:NAME or pixels:WIDTH."""
     dataset: Literal["demo", "r2r"] = "r2r"
     """Whose viewpoints; r2r reads $VLN_CLIP_DATA, demo the generated world."""
     data: Path | None = None
@@ -196,37 +230,128 @@ class Config:
     weights: Path | None = None
     """Local weights: safetensors, a state dict, or an OpenAI .pt archive."""
     out: Path | None = None
-    """File to write; by default the cache, where --features NAME finds it."""
+    """File to write; by default the cache, where --features NAME finds it (some scans only: the working folder)."""
     format: Literal["store", "tsv", "hdf5"] = "store"
     """Format of the file where --out is not given."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    """Device of the encoder."""
-    batch: int = 36
-    """Views per forward pass."""
+    overwrite: bool = False
+    """Replace an output that was made in another way."""
+    device: str | None = None
+    """Device of the encoder; by default CUDA where there is one."""
+    workers: int | None = None
+    """Processes that read and render; by default 1 beside a CPU, all cores but one beside a GPU; 0 for threads."""
+    batch_size: Annotated[int | None, tyro.conf.arg(aliases=["--batch"])] = None
+    """Images per forward pass; by default 36 on a CPU, 256 on a GPU."""
+    precision: Precision = "auto"
+    """Type of the encoder's computation; auto is float16 on CUDA, float32 elsewhere."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """bgr swaps red and blue as the released CLIP features had it."""
     normalize: Literal["none", "l2"] = "none"
-    """l2 scales each view's features to length 1."""
+    """l2 scales each view's features (of a grid: each cell's) to length 1."""
     crop: Crop | None = None
     """Crop policy; by default the encoder's own."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the encoder's input in pixels; by default its own."""
+    interpolation: Literal["bicubic", "bilinear"] | None = None
+    """How images are resized; by default the encoder's own way."""
     render_size: tuple[int, int] | None = None
     """Width and height of rendered views in pixels; by default 640 480 (pixels: 128 96)."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type inside a store."""
+    grid: bool = False
+    """Keep maps (36, C, h, w) in a folder NAME.grid, one file per scan."""
+    shard: str | None = None
+    """I/N: only the I-th of N shares of the scans (from 1); who finishes last merges."""
+    merge: bool = False
+    """Only put finished parts together."""
+
+    def num_workers(self, device: str | torch.device) -> int:
+        """Return the number of worker processes."""
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"--workers must be at least 0, got {self.workers}")
+        return default_workers(device) if self.workers is None else self.workers
+
+    def share(self) -> tuple[int, int]:
+        """Return which share of the scans is wanted, from 0, and the number of shares."""
+        if self.shard is None:
+            return 0, 1
+        first, slash, last = self.shard.partition("/")
+        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise InputError(f"--shard must be I/N with I from 1 to N, e.g. 2/4, got {self.shard!r}")
+        return int(first) - 1, int(last)
+
+    def options(self, device: str | torch.device) -> Options:
+        """Return how views are encoded."""
+        batch = self.batch_size if self.batch_size is not None else 256 if "cuda" in str(device) else NUM_VIEWS
+        return Options(
+            self.channel_order,
+            self.normalize,
+            self.crop,
+            self.render_size,
+            batch,
+            self.image_size,
+            self.interpolation,
+            self.precision,
+            self.grid,
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(Config, args=argv, prog="python -m vln_clip.extract", description=Config.__doc__)
-    check_name(config.features)
+    check_name(config.encoder)
     data = config.data or (demo_folder() if config.dataset == "demo" else paths.data_dir())
-    options = Options(config.channel_order, config.normalize, config.crop, config.render_size, config.batch)
-    out = config.out or _default_out(config, data, options)
-    format_of(out)  # a wrong ending is told before the work
-    panoramas = list_panoramas(data, config.features, config.scans or None)
-    encoder = create_encoder(config.features, config.weights or True, config.device)
-    extract_features(encoder, panoramas, out, options, origin=config.dataset, dtype=config.dtype)
+    out = _output(config, data)
+    panoramas = list_panoramas(data, config.encoder, tuple(dict.fromkeys(config.scans)) or None)
+    if config.merge:
+        begun_parts(out, keys_of(panoramas)).merge(config.overwrite)
+        log.logger.info("%d viewpoints: %s", len(panoramas), out)
+        return
+    check_skyboxes(panoramas)
+    processes = launched(config.device)
+    try:
+        _run(config, panoramas, out, processes)
+    except KeyboardInterrupt:
+        log.logger.info("interrupted; finished scans are kept, the same command goes on")
+        raise SystemExit(130) from None
+    finally:
+        if processes:
+            processes.destroy_process_group()
+
+
+def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "PartialState | None") -> None:
+    """Extract this process's share, and put the output together where that can be done."""
+    default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
+    device = config.device or default
+    options, workers, (index, count) = config.options(device), config.num_workers(device), config.share()
+    encoder = _create(config, device, processes)
+    parts = plan_parts(encoder, panoramas, out, options, config.dataset, config.dtype, RENDERER)
+    if parts.is_complete(config.overwrite):
+        log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
+        return
+    tell_size(parts, row_shape(encoder, options))
+    if processes:
+        index = index * processes.num_processes + processes.process_index
+        count *= processes.num_processes
+    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, share_of(parts.keys, index, count))
+    if processes:
+        processes.wait_for_everyone()
+        if not processes.is_main_process:
+            return
+    missing = parts.missing() if config.shard else []
+    if missing and not out.exists():
+        left = f"{len(missing)} of {len(parts.keys)} scans are left to other shards, e.g. {missing[0]}"
+        log.logger.info("shard %s is done; %s; who finishes last merges", config.shard, left)
+        return
+    parts.merge(config.overwrite)
     log.logger.info("%d viewpoints, %s (%s): %s", len(panoramas), encoder.name, encoder.weights, out)
+
+
+def _create(config: Config, device: str | torch.device, processes: "PartialState | None") -> Encoder:
+    """Make the encoder; of several processes on one machine the first one fetches the weights."""
+    if processes is None:
+        return create_encoder(config.encoder, config.weights or True, device)
+    with processes.local_main_process_first():
+        return create_encoder(config.encoder, config.weights or True, device)
 
 
 def cli() -> None:
@@ -243,13 +368,28 @@ def demo_folder() -> Path:
         return demo_data(on_progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True))
 
 
-def _default_out(config: Config, data: Path, options: Options) -> Path:
-    """Return the file in the cache where ``--features NAME`` finds these features."""
-    if config.format != "store":
-        return Path(file_stem(config.features) + (".tsv" if config.format == "tsv" else ".hdf5"))
-    if options != Options(batch=options.batch) or config.scans:
-        raise InputError("--out must be given where views are encoded in another way than by default, or only some")
-    return cached_path(config.features, paths.cache_dir(), dataset_key(config.dataset, data))
+def _output(config: Config, data: Path) -> Path:
+    """Return the file to write; a wrong ending is told before the work."""
+    out = config.out or _default_out(config, data)
+    if not config.grid:
+        format_of(out)
+    elif not is_grid(out):
+        raise InputError(f"--out of --grid must be a folder name that ends in {GRID_SUFFIX}, got {str(out)!r}")
+    return out
+
+
+def _default_out(config: Config, data: Path) -> Path:
+    """Return the file in the cache where ``--features NAME`` finds these features, or one in the working folder."""
+    stem = file_stem(config.encoder)
+    if config.format != "store" and not config.grid:
+        return Path(stem + (".tsv" if config.format == "tsv" else ".hdf5"))
+    options = config.options("cpu")
+    if options != Options(batch=options.batch, grid=config.grid):
+        raise InputError("--out must be given where views are encoded in another way than by default")
+    if config.scans:
+        return Path(stem + (GRID_SUFFIX if config.grid else ".safetensors"))
+    cached = cached_path(config.encoder, paths.cache_dir(), dataset_key(config.dataset, data))
+    return cached.with_suffix(GRID_SUFFIX) if config.grid else cached
 
 
 if __name__ == "__main__":

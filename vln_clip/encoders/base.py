@@ -51,11 +51,25 @@ class Preprocess:
         if images.dtype != torch.uint8 or images.shape[-3] != 3:
             found = f"{tuple(images.shape)} {images.dtype}"
             raise InputError(f"images must be uint8 with 3 channels before height and width, got {found}")
-        batch = images if images.ndim == 4 else images[None]
-        batch = self._crop(self._resize(batch)).float().div_(255)
-        mean, std = (batch.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        batch = batch.sub_(mean).div_(std)
+        batch = self.scale(self.fit(images if images.ndim == 4 else images[None]))
         return batch if images.ndim == 4 else batch[0]
+
+    def fit(self, batch: Tensor) -> Tensor:
+        """Resize and crop only: what may happen in another process, while images are still bytes.
+
+        Args:
+            batch: (B, 3, h, w) uint8.
+
+        Returns:
+            (B, 3, h', w') with whole numbers, uint8 on the CPU.
+        """
+        return self._crop(self._resize(batch))
+
+    def scale(self, batch: Tensor) -> Tensor:
+        """Turn fitted images into model input, (B, 3, h, w) float32: scale to [0, 1], normalize channels."""
+        batch = batch.to(torch.float32, copy=True).div_(255)
+        mean, std = (batch.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return batch.sub_(mean).div_(std)
 
     def with_crop(self, crop: Crop | None) -> "Preprocess":
         """Return the same preprocessing with another crop policy; None keeps it."""

@@ -1,28 +1,25 @@
-"""Extraction: panoramas in, rows of features out. Where images come from is the caller's matter (``Source``)."""
+"""How views are encoded, and what that costs. Where images come from is the caller's matter (``Source``)."""
 
 import itertools
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vln_clip.encoders import Encoder, check_name, create_encoder
-from vln_clip.encoders.base import Crop
+from vln_clip.encoders.base import Crop, Preprocess
 from vln_clip.encoders.weights import offline
 from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 _TIMED_VIEWS = 2
-Result = TypeVar("Result")
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ class Source(Protocol):
     """Where the pictures of a panorama come from."""
 
     def load(self, panorama: Panorama) -> Tensor:
-        """Read the skybox, (6, S, S, 3) uint8 RGB on the CPU; called from threads."""
+        """Read the skybox, (6, S, S, 3) uint8 RGB on the CPU; called from threads and worker processes."""
         ...
 
     def draw(self, faces: Tensor, panorama: Panorama, size_px: tuple[int, int]) -> Tensor:
@@ -61,14 +58,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How views are encoded; all of it is recorded in the header.
+    """How views are encoded; all of it but the batch is recorded in the header.
 
     Attributes:
         channel_order: ``bgr`` swaps red and blue, as the released CLIP features had it (specs/vln.md P15).
-        normalize: ``l2`` scales every view's vector to length 1.
+        normalize: ``l2`` scales every vector to length 1 (in a grid, the vector of each cell).
         crop: crop policy; None for the encoder's own.
         render_size_px: width and height of rendered views; None for 640 x 480 (``pixels``: its own).
-        batch: views per forward pass.
+        batch: images per forward pass; batches reach over viewpoints, not over scans.
+        image_size_px: height and width of the encoder's input; None for its own.
+        interpolation: how images are resized; None for the encoder's own way.
+        precision: type of the encoder's computation; ``auto`` is float16 on CUDA, float32 elsewhere.
+        grid: whether maps (36, C, h, w) are wanted, not vectors (36, D).
     """
 
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -76,6 +77,17 @@ class Options:
     crop: Crop | None = None
     render_size_px: tuple[int, int] | None = None
     batch: int = NUM_VIEWS
+    image_size_px: tuple[int, int] | None = None
+    interpolation: Literal["bicubic", "bilinear"] | None = None
+    precision: Precision = "auto"
+    grid: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        sizes = {"render size": self.render_size_px, "image size": self.image_size_px, "batch size": (self.batch,)}
+        for name, values in sizes.items():
+            if values and min(values) < 1:
+                raise InputError(f"{name} must be at least 1, got {' '.join(map(str, values))}")
 
     def size_px(self, encoder: Encoder) -> tuple[int, int]:
         """Return width and height of the rendered views."""
@@ -84,20 +96,44 @@ class Options:
         height, width = encoder.image_size_px
         return (VIEW_WIDTH_PX, VIEW_HEIGHT_PX) if encoder.trainable else (width, height)
 
+    def transform(self, encoder: Encoder) -> Preprocess:
+        """Return the encoder's preprocessing with these options."""
+        rule = encoder.transform.with_crop(self.crop)
+        if self.image_size_px and rule.crop == "full":
+            raise InputError(
+                f"image size needs a crop of center or squash, got full, {encoder.name}'s own; give --crop"
+            )
+        return replace(
+            rule,
+            size_px=self.image_size_px or rule.size_px,
+            interpolation=self.interpolation or rule.interpolation,
+        )
 
-def make_header(encoder: Encoder, options: Options, source: str) -> StoreHeader:
-    """Describe how features come about."""
-    transform = encoder.transform.with_crop(options.crop)
+    def compute_dtype(self, device: torch.device) -> torch.dtype:
+        """Return the type of the encoder's computation on a device."""
+        name = self.precision
+        if name == "auto":
+            name = "float16" if device.type == "cuda" else "float32"
+        return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def make_header(encoder: Encoder, options: Options, source: str, renderer: str = "") -> StoreHeader:
+    """Describe how features come about; ``renderer`` says what drew the views."""
+    transform, device = options.transform(encoder), device_of(encoder)
+    dtype = str(options.compute_dtype(device)).removeprefix("torch.")
+    vector = f"{encoder.pooled_width} columns, the encoder's pooled output"
     return StoreHeader(
         encoder=encoder.name,
         weights=encoder.weights,
-        pooling=encoder.pooling,
-        projection=f"{encoder.pooled_width} columns, the encoder's pooled output",
+        pooling="none, grid" if options.grid else encoder.pooling,
+        projection=f"{encoder.grid_width} channels, the encoder's last map" if options.grid else vector,
         normalization=options.normalize,
         channel_order=options.channel_order,
         render_size_px=options.size_px(encoder),
-        image_size_px=(0, 0) if transform.crop == "full" else encoder.image_size_px,
+        image_size_px=(0, 0) if transform.crop == "full" else transform.size_px,
         resize=transform.resize_rule,
+        precision=dtype if dtype == "float32" else f"{dtype} autocast",
+        renderer=f"{renderer} on {device.type}" if renderer else "",
         source=source,
         libraries=library_versions(),
     )
@@ -112,76 +148,43 @@ def encode_views(encoder: Encoder, views: Tensor, options: Options) -> Tensor:
         options: see ``Options``.
 
     Returns:
-        (N, D) float32 on the encoder's device.
+        (N, D), or (N, C, h, w) for a grid, float32 on the encoder's device.
     """
-    device = _device_of(encoder)
-    transform = encoder.transform.with_crop(options.crop)
-    images = views.to(device).permute(0, 3, 1, 2)
-    images = images.flip(1) if options.channel_order == "bgr" else images.contiguous()
-    with torch.inference_mode():
-        features = torch.cat([encoder.pooled(transform(chunk)) for chunk in images.split(options.batch)])
-    features = features.float()
+    images = fit_views(views.to(device_of(encoder)), options.transform(encoder), options.channel_order)
+    return torch.cat([encode_images(encoder, chunk, options) for chunk in images.split(options.batch)])
+
+
+def fit_views(views: Tensor, transform: Preprocess, channel_order: str) -> Tensor:
+    """Resize and crop rendered views: (N, H, W, 3) uint8 RGB to (N, 3, h, w), uint8 on the CPU."""
+    images = views.permute(0, 3, 1, 2)
+    return transform.fit(images.flip(1) if channel_order == "bgr" else images.contiguous())
+
+
+def encode_images(encoder: Encoder, images: Tensor, options: Options) -> Tensor:
+    """Encode fitted images in one forward pass.
+
+    Args:
+        encoder: decides the device.
+        images: of ``fit_views``, on that device.
+        options: see ``Options``.
+
+    Returns:
+        (N, D), or (N, C, h, w) for a grid, float32.
+    """
+    dtype = options.compute_dtype(images.device)
+    mixed = torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32)
+    with torch.inference_mode(), mixed:
+        inputs = options.transform(encoder).scale(images)
+        features = (encoder.grid(inputs) if options.grid else encoder.pooled(inputs)).float()
     return torch.nn.functional.normalize(features, dim=1) if options.normalize == "l2" else features
 
 
-def extract_rows(
-    encoder: Encoder,
-    panoramas: Sequence[Panorama],
-    source: Source,
-    options: Options,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Render and encode panoramas; the next skyboxes are read meanwhile.
-
-    Networks get one panorama after the other. Encoders that are no network work on one panorama per CPU core:
-    their operations are too small to be split.
-
-    Yields:
-        Key and (36, D) float32 array of each panorama, in order.
-    """
-    size_px, device = options.size_px(encoder), _device_of(encoder)
-
-    def encode(faces: Tensor, panorama: Panorama) -> np.ndarray:
-        views = source.draw(faces.to(device), panorama, size_px)
-        return encode_views(encoder, views, options).cpu().numpy()
-
-    if encoder.trainable or device.type != "cpu":
-        loaded = _in_order(source.load, panoramas, num_threads=2)
-        rows: Iterator[np.ndarray] = (
-            encode(faces, panorama) for faces, panorama in zip(loaded, panoramas, strict=True)
-        )
-    else:
-        rows = _in_order(lambda panorama: encode(source.load(panorama), panorama), panoramas, _num_cpus(), single=True)
-    for done, (panorama, row) in enumerate(zip(panoramas, rows, strict=True), 1):
-        yield panorama.key, row
-        on_progress(done)
-
-
-def _in_order(
-    work: Callable[[Panorama], Result], panoramas: Sequence[Panorama], num_threads: int, single: bool = False
-) -> Iterator[Result]:
-    """Yield the results of some work in the order of the panoramas; threads run a little ahead.
-
-    ``single`` lets every thread's tensor operations run in that thread alone.
-    """
-    threads_before = torch.get_num_threads()
-    prepare = (lambda: torch.set_num_threads(1)) if single else None
-    try:
-        with ThreadPoolExecutor(num_threads, initializer=prepare) as pool:
-            waiting: deque[Future[Result]] = deque()
-            coming = iter(panoramas)
-            waiting.extend(pool.submit(work, panorama) for panorama in itertools.islice(coming, 2 * num_threads))
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(work, panorama) for panorama in itertools.islice(coming, 1))
-                yield result
-    finally:
-        if single:
-            torch.set_num_threads(threads_before)  # the setting leaks into threads that start later
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def row_shape(encoder: Encoder, options: Options) -> tuple[int, ...]:
+    """Return the shape of one panorama's features: (36, D), or (36, C, h, w) found by encoding an empty image."""
+    if not options.grid:
+        return NUM_VIEWS, encoder.pooled_width
+    width, height = options.size_px(encoder)
+    return NUM_VIEWS, *encode_views(encoder, torch.zeros(1, height, width, 3, dtype=torch.uint8), options).shape[1:]
 
 
 def estimate_s(
@@ -191,7 +194,7 @@ def estimate_s(
 
     Where the encoder alone is over ``limit_s``, rendering is not timed.
     """
-    device, (width, height) = _device_of(encoder), options.size_px(encoder)
+    device, (width, height) = device_of(encoder), options.size_px(encoder)
     few = torch.zeros(NUM_VIEWS if device.type == "cuda" else _TIMED_VIEWS, height, width, 3, dtype=torch.uint8)
     encode_s = min(
         _seconds(device, lambda: encode_views(encoder, few, options)) for _ in range(2)
@@ -239,5 +242,6 @@ def affordable_encoder(
         return None, str(error).split(";")[0]
 
 
-def _device_of(encoder: Encoder) -> torch.device:
+def device_of(encoder: Encoder) -> torch.device:
+    """Return the device of an encoder."""
     return next(itertools.chain(encoder.parameters(), encoder.buffers())).device

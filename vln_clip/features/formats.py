@@ -2,14 +2,17 @@
 
 TSV (EnvDrop, CLIP-ViL): no header row; tab-separated scan, viewpoint, image width, image height, vertical
 field of view, base64 of a little-endian float32 (36, D) array. HDF5 (HAMT, DUET): data sets
-``<scan>_<viewpoint id>`` of (36, D). All are read row by row.
+``<scan>_<viewpoint id>`` of (36, D). All are read row by row. How features came about stands in the header of a
+store, in an attribute of an HDF5 file, and beside a TSV file in ``FILE.tsv.json``; other programs ignore the two.
 """
 
 import base64
 import binascii
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,7 +20,7 @@ import numpy as np
 
 from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, numpy_rows, open_store, write_store
-from vln_clip.files import write_atomically
+from vln_clip.files import save_json, write_atomically
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 STORE_SUFFIX = ".safetensors"
@@ -25,6 +28,7 @@ TSV_SUFFIXES, HDF5_SUFFIXES = (".tsv", ".tsv.gz"), (".hdf5", ".h5")
 SUFFIXES = (STORE_SUFFIX, *TSV_SUFFIXES, *HDF5_SUFFIXES)
 _TSV_COLUMNS = 6
 _VFOV_DEG = 60
+_HDF5_HEADER = "vln_clip.header"
 
 Rows = Iterable[tuple[str, np.ndarray]]
 
@@ -126,13 +130,18 @@ def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             yield str(key), data[()]
 
 
-def write_hdf5(path: Path, rows: Rows) -> None:
+def write_hdf5(path: Path, rows: Rows, header: StoreHeader | None = None) -> None:
     """Write an HDF5 file, float32 data sets, atomically."""
 
     def write(temporary: Path) -> None:
-        with _open_hdf5(temporary, "w") as archive:
-            for key, features in rows:
-                archive.create_dataset(key, data=np.asarray(features, np.float32))
+        try:
+            with _open_hdf5(temporary, "w") as archive:
+                if header:
+                    archive.attrs[_HDF5_HEADER] = header.to_json()
+                for key, features in rows:
+                    archive.create_dataset(key, data=np.asarray(features, np.float32))
+        except RuntimeError as error:  # so h5py tells a full disk where it shows on closing
+            raise OSError(str(error)) from error
 
     write_atomically(path, write)
 
@@ -162,18 +171,51 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
         if not count:
             raise InputError(f"{source} must hold the features of at least one viewpoint, got none")
 
-    known = open_store(source).header if format_of(source) == "store" else None
-    write_rows(target, known or StoreHeader(stem_of(source), source=source.name), counted(), dtype)
+    header = read_header(source) or StoreHeader(stem_of(source))
+    if format_of(source) != "store":
+        header = replace(header, source=header.source or source.name)
+    write_rows(target, header, counted(), dtype)
     return count
 
 
 def write_rows(path: Path, header: StoreHeader, rows: Rows, dtype: str = "float16") -> None:
-    """Write a feature file in the format that its name asks for; only stores keep header and ``dtype``."""
+    """Write a feature file in the format that its name asks for; ``dtype`` is that of a store, others hold float32."""
     kind = format_of(path)
     if kind == "store":
         write_store(path, header, rows, dtype)
+    elif kind == "tsv":
+        write_tsv(path, rows)
+        write_note(path, header)
     else:
-        (write_tsv if kind == "tsv" else write_hdf5)(path, rows)
+        write_hdf5(path, rows, header)
+
+
+def write_note(path: Path, header: StoreHeader) -> None:
+    """Write the header of a TSV file beside it; the size tells whether it is still the same file."""
+    save_json(note_path(path), {"size_bytes": path.stat().st_size, "header": json.loads(header.to_json())})
+
+
+def note_path(path: Path) -> Path:
+    """Return where the header of a TSV file is written."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_header(path: Path) -> StoreHeader | None:
+    """Return how the features of a file came about; None where it does not say."""
+    kind = format_of(path)
+    if kind == "store":
+        return open_store(path).header
+    if kind == "hdf5":
+        with _open_hdf5(path, "r") as archive:
+            text = archive.attrs.get(_HDF5_HEADER)
+            return StoreHeader.from_json(text) if isinstance(text, str) else None
+    try:
+        note = json.loads(note_path(path).read_bytes())
+        if note["size_bytes"] == path.stat().st_size:
+            return StoreHeader.from_json(json.dumps(note["header"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no note of ours
+    return None
 
 
 def _open_hdf5(path: Path, mode: str) -> Any:

@@ -6,9 +6,11 @@ lines. The header says how the features came about. Files appear under their nam
 
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +26,7 @@ from vln_clip.errors import InputError
 from vln_clip.records import NUM_VIEWS
 
 FORMAT = "vln_clip.features/1"
+GRID_FORMAT = "vln_clip.grid/1"
 _HEADER_BYTES = 1 << 14  # room kept in front of the tensors, filled in at the end
 _DTYPES = {"float16": (np.float16, "F16"), "float32": (np.float32, "F32")}
 
@@ -42,6 +45,8 @@ class StoreHeader:
         render_size_px: width and height of the rendered views.
         image_size_px: height and width that the encoder saw, (0, 0) for the rendered size.
         resize: resize and crop rule.
+        precision: type in which the encoder computed.
+        renderer: what drew the views, and where.
         source: data set or file.
         stand_in_for: encoder that these features stand in for.
         libraries: versions of the libraries used.
@@ -56,9 +61,20 @@ class StoreHeader:
     render_size_px: tuple[int, int] = (0, 0)
     image_size_px: tuple[int, int] = (0, 0)
     resize: str = ""
+    precision: str = ""
+    renderer: str = ""
     source: str = ""
     stand_in_for: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return all fields as JSON."""
+        return json.dumps(asdict(self))
+
+    def differences(self, other: "StoreHeader") -> list[str]:
+        """Return in words where another header differs, field by field."""
+        pairs = [(item.name, getattr(self, item.name), getattr(other, item.name)) for item in fields(self)]
+        return [f"{name} {own!r} instead of {wanted!r}" for name, own, wanted in pairs if own != wanted]
 
     @classmethod
     def from_json(cls, text: str) -> "StoreHeader":
@@ -131,62 +147,83 @@ def open_store(path: Path) -> FeatureStore:
     Raises:
         InputError: the file is missing, damaged or no feature store.
     """
+    header, features, keys = read_tensors(path, FORMAT)
+    if features.ndim != 3 or features.shape[1] != NUM_VIEWS:
+        raise InputError(f"feature store must hold (N, {NUM_VIEWS}, D), got {tuple(features.shape)} in {path}")
+    return FeatureStore(path, header, features, keys)
+
+
+def read_tensors(path: Path, format_: str) -> tuple[StoreHeader, Tensor, tuple[str, ...]]:
+    """Open a file of ``StoreWriter``: header, features (N, ...) memory-mapped, and N keys.
+
+    Raises:
+        InputError: the file is missing, damaged or of another format.
+    """
     if not path.is_file():
         raise InputError(f"feature store must exist, got {path} which does not")
     try:
         with safe_open(path, framework="pt") as archive:
             metadata = archive.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"feature store must have the format {FORMAT}, got {path} with other tensors")
+            if metadata.get("format") != format_:
+                raise InputError(f"feature store must have the format {format_}, got {path} with other tensors")
             features = archive.get_tensor("features")
             lines = archive.get_tensor("viewpoints")
     except (SafetensorError, OSError) as error:
         raise InputError(f"feature store must be complete, got {path} which cannot be read ({error})") from error
     keys = tuple(lines.numpy().tobytes().decode().split("\n")) if lines.numel() else ()
-    if features.ndim != 3 or features.shape[1] != NUM_VIEWS or len(keys) != features.shape[0]:
-        found = f"{tuple(features.shape)} with {len(keys)} viewpoints"
-        raise InputError(f"feature store must hold (N, {NUM_VIEWS}, D) and N viewpoints, got {found} in {path}")
-    return FeatureStore(path, StoreHeader.from_json(metadata["header"]), features, keys)
+    if len(keys) != features.shape[0]:
+        found = f"{tuple(features.shape)} with {len(keys)} keys"
+        raise InputError(f"feature store must hold as many keys as rows, got {found} in {path}")
+    return StoreHeader.from_json(metadata["header"]), features, keys
 
 
 class StoreWriter:
-    """Write a store row by row; memory stays at one row. The file appears on a clean exit of the context."""
+    """Write a store row by row; memory stays at one row. The file appears on a clean exit of the context.
 
-    def __init__(self, path: Path, header: StoreHeader, dtype: str = "float16"):
+    Args:
+        path: file to write.
+        header: how the features come about.
+        dtype: ``float16`` or ``float32``.
+        grid: rows are maps of one shape, (36, C, h, w) of a panorama or (C, h, w) of an image, not (36, D).
+    """
+
+    def __init__(self, path: Path, header: StoreHeader, dtype: str = "float16", grid: bool = False):
         if dtype not in _DTYPES:
             raise InputError(f"dtype of a feature store must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-        self.path, self.header = path, header
+        self.path, self.header, self.grid = path, header, grid
         self.numpy_dtype, self.tag = _DTYPES[dtype]
         self.keys: list[str] = []
-        self.width: int | None = None
+        self.row_shape: tuple[int, ...] | None = None
 
     def __enter__(self) -> "StoreWriter":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        self.temporary = Path(name)
-        self.stream = os.fdopen(handle, "wb")
-        self.stream.write(b"\0" * _HEADER_BYTES)
+        with cannot_write(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            self.temporary = Path(name)
+            self.stream = os.fdopen(handle, "wb")
+            self.stream.write(b"\0" * _HEADER_BYTES)
         return self
 
     def add(self, key: str, features: np.ndarray | Tensor) -> None:
-        """Append one viewpoint.
+        """Append one viewpoint (or image).
 
         Args:
             key: ``<scan>_<viewpoint id>``.
-            features: (36, D), any float type.
+            features: (36, D), or a map; any float type.
         """
         array = features.detach().cpu().numpy() if isinstance(features, Tensor) else features
-        self.width = array.shape[1] if self.width is None else self.width
-        if array.shape != (NUM_VIEWS, self.width):
+        self.row_shape = self._first_shape(array.shape) if self.row_shape is None else self.row_shape
+        if array.shape != self.row_shape:
             raise InputError(
-                f"features of {key} must be {(NUM_VIEWS, self.width)}, got {array.shape}; "
-                "all viewpoints of a store have one width"
+                f"features of {key} must be {self.row_shape}, got {array.shape}; "
+                "all viewpoints of a store have one width and shape"
             )
         with np.errstate(over="ignore"):
             row = np.ascontiguousarray(array, self.numpy_dtype)
         if not np.isfinite(row).all():
             raise InputError(f"features of {key} must be finite in {row.dtype}, got values that are not")
-        self.stream.write(row.tobytes())
+        with cannot_write(self.path):
+            self.stream.write(row.tobytes())
         self.keys.append(key)
 
     def __exit__(
@@ -194,12 +231,21 @@ class StoreWriter:
     ) -> None:
         try:
             if kind is None:
-                self._finish()
-                self.stream.close()
-                _publish(self.temporary, self.path)
+                with cannot_write(self.path):
+                    self._finish()
+                    self.stream.flush()
+                    os.fsync(self.stream.fileno())  # a name never stands for bytes that are still on their way
+                    self.stream.close()
+                    _publish(self.temporary, self.path)
         finally:
-            self.stream.close()
+            with suppress(OSError):  # a full disk refuses the rest of the buffer once more
+                self.stream.close()
             self.temporary.unlink(missing_ok=True)
+
+    def _first_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.grid:
+            return shape
+        return (NUM_VIEWS, shape[-1] if shape else 0)
 
     def _finish(self) -> None:
         """Append the keys, then fill in the header in front of the tensors (safetensors pads with spaces)."""
@@ -207,17 +253,13 @@ class StoreWriter:
             twice = next(key for key in self.keys if self.keys.count(key) > 1)
             raise InputError(f"viewpoints of a feature store must differ, got {twice} twice")
         lines = "\n".join(self.keys).encode()
-        width = self.width or 0
-        size = len(self.keys) * NUM_VIEWS * width * np.dtype(self.numpy_dtype).itemsize
+        shape = [len(self.keys), *(self.row_shape or (NUM_VIEWS, 0))]
+        size = math.prod(shape) * np.dtype(self.numpy_dtype).itemsize
         self.stream.write(lines)
         text = json.dumps(
             {
-                "__metadata__": {"format": FORMAT, "header": json.dumps(asdict(self.header))},
-                "features": {
-                    "dtype": self.tag,
-                    "shape": [len(self.keys), NUM_VIEWS, width],
-                    "data_offsets": [0, size],
-                },
+                "__metadata__": {"format": GRID_FORMAT if self.grid else FORMAT, "header": self.header.to_json()},
+                "features": {"dtype": self.tag, "shape": shape, "data_offsets": [0, size]},
                 "viewpoints": {"dtype": "U8", "shape": [len(lines)], "data_offsets": [size, size + len(lines)]},
             }
         ).encode()
@@ -225,6 +267,18 @@ class StoreWriter:
         assert len(text) <= room, len(text)
         self.stream.seek(0)
         self.stream.write(room.to_bytes(8, "little") + text.ljust(room))
+
+
+@contextmanager
+def cannot_write(path: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission and the like into one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"feature file {path} cannot be written: {error.strerror or error}; finished files are kept, make room "
+            "and run the same command again"
+        ) from error
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Extraction that is interrupted, shared out and merged: killed processes, shards, damaged and foreign parts."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.test_extract import Mean
+from tests.toy_extraction import NUM_VIEWPOINTS, SMALL, Counting, program, use_network, write_houses
+from vln_clip import log
+from vln_clip.encoders import create_encoder
+from vln_clip.errors import InputError
+from vln_clip.extract import Skyboxes, extract_features, list_panoramas
+from vln_clip.features import open_store
+from vln_clip.features.formats import read_header, read_rows
+from vln_clip.features.parts import parts_folder, share_of
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    return write_houses(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    use_network(monkeypatch)
+
+
+def test_an_interrupted_extraction_goes_on_with_the_running_scan(data, tmp_path):
+    panoramas, out = list_panoramas(data, "x"), tmp_path / "x.safetensors"
+    whole = extract_features(Mean(), panoramas, tmp_path / "whole.safetensors", SMALL).read_bytes()
+    with pytest.raises(InputError, match="must be complete"):
+        extract_features(Mean(), panoramas, out, SMALL, Counting("b7"))
+    assert not out.exists()
+    assert [path.name for path in parts_folder(out).iterdir()] == ["alpha.safetensors"]
+    again = Counting()
+    extract_features(Mean(), panoramas, out, SMALL, again)
+    assert sorted(again.read) == [f"b{i}" for i in range(8)] + [f"g{i}" for i in range(5)]
+    assert out.read_bytes() == whole
+    assert not parts_folder(out).exists()
+
+
+def test_the_program_goes_on_after_an_interrupt(data, tmp_path, network, monkeypatch):
+    out = tmp_path / "x.safetensors"
+    with monkeypatch.context() as patch:
+        source = Counting("g0", KeyboardInterrupt())
+        patch.setattr("vln_clip.extract.Skyboxes.load", lambda self, panorama: source.load(panorama))
+        with pytest.raises(SystemExit) as caught:
+            program(data, out)
+    assert caught.value.code == 130
+    assert sorted(path.stem for path in parts_folder(out).iterdir()) == ["alpha", "beta"]
+    program(data, out)
+    assert len(open_store(out).keys) == NUM_VIEWPOINTS
+
+
+def test_parts_made_in_another_way_are_refused(data, tmp_path, network):
+    out = tmp_path / "x.safetensors"
+    program(data, out, "--shard", "1/3")
+    (part,) = parts_folder(out).iterdir()
+    for words, found in [
+        (["--normalize", "l2"], "normalization 'none' instead of 'l2'"),
+        (["--channel-order", "bgr"], "channel_order 'rgb' instead of 'bgr'"),
+        (["--dtype", "float32"], "dtype 'float16' instead of 'float32'"),
+        (["--precision", "bfloat16"], "precision 'float32' instead of 'bfloat16 autocast'"),
+    ]:
+        with pytest.raises(InputError, match=f"made in one way, got .* with {found}; .*remove .*parts"):
+            program(data, out, *words)
+    assert part.is_file()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 9])
+def test_a_damaged_part_is_told_and_made_again(data, tmp_path, network, caplog, damage):
+    log.logger.propagate = True
+    out = tmp_path / "x.safetensors"
+    program(data, tmp_path / "whole.safetensors")
+    program(data, out, "--shard", "1/3")
+    (part,) = parts_folder(out).iterdir()
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(InputError, match=r"feature store must be .*got .*alpha\.safetensors"):
+        program(data, out, "--merge")
+    caplog.clear()
+    program(data, out)
+    assert any(f"scan {part.stem} is done again, its part is damaged" in line for line in caplog.messages)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_complete_output_is_left_alone_and_another_one_only_replaced_when_told(data, tmp_path, network, monkeypatch):
+    for name in ("x.safetensors", "x.tsv", "x.hdf5"):
+        out = tmp_path / name
+        program(data, out)
+        before = out.stat().st_mtime_ns
+        with monkeypatch.context() as patch:
+            patch.setattr(Skyboxes, "load", None)  # nothing is read
+            program(data, out)
+        with pytest.raises(InputError, match=r"got .*x\..* with normalization 'none' instead of 'l2'; .*--overwrite"):
+            program(data, out, "--normalize", "l2")
+        assert out.stat().st_mtime_ns == before
+        program(data, out, "--normalize", "l2", "--overwrite")
+        assert read_header(out).normalization == "l2"
+        with pytest.raises(InputError, match="21 viewpoints instead of 8"):
+            program(data, out, "--normalize", "l2", "--scans", "alpha")
+    (tmp_path / "x.tsv.json").unlink()
+    with pytest.raises(InputError, match="unknown origin"):
+        program(data, tmp_path / "x.tsv")
+
+
+def test_shards_merge_by_themselves_or_when_told(data, tmp_path, network):
+    out = tmp_path / "x.safetensors"
+    program(data, tmp_path / "whole.safetensors")
+    for shard in ("2/3", "1/3"):
+        program(data, out, "--shard", shard)
+        assert not out.exists()
+    with pytest.raises(InputError, match=r"all 3 scans must be extracted .* got 1 missing in .* e\.g\. gamma"):
+        program(data, out, "--merge")
+    program(data, out, "--shard", "3/3")
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not parts_folder(out).exists()
+    program(data, out, "--shard", "1/3")  # late: all is there
+    out.unlink()
+    with pytest.raises(InputError, match="--merge needs parts of"):
+        program(data, out, "--merge")
+    program(data, out, "--shard", "1/1", "--scans", "beta")
+    with pytest.raises(InputError, match="8 viewpoints instead of 21"):
+        program(data, out)
+
+
+def test_told_merging_puts_the_parts_together(data, tmp_path, network):
+    out, scans = tmp_path / "x.tsv", ["--scans", "alpha", "gamma"]
+    program(data, out, "--shard", "1/3")
+    program(data, out, "--shard", "3/3")
+    program(data, out, "--merge", *scans)
+    assert [key for key, _ in read_rows(out)] == [f"alpha_a{i}" for i in range(8)] + [f"gamma_g{i}" for i in range(5)]
+    assert read_header(out).encoder == "clip_rn50"
+
+
+def test_shares_are_balanced_disjoint_and_complete():
+    keys = {scan: [""] * size for scan, size in zip("abcdef", (9, 1, 5, 4, 4, 3), strict=True)}
+    # largest first: a 9 | c 5 | d 4 to the third, e 4 to the third (4 + 4 < 5 + ...): 9, 5 + 3, 4 + 4, then b to the 8
+    shares = [share_of(keys, index, 3) for index in range(3)]
+    assert shares == [["a"], ["b", "c", "f"], ["d", "e"]]
+    assert share_of({"a": [""]}, 1, 2) == []
+
+
+def weights_file(tmp_path):
+    """Write random weights of timm's test network, for processes that must agree about them."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = tmp_path / "weights.safetensors"
+    save_file(create_encoder("timm:test_resnet.r160_in1k", False).model.state_dict(), path)
+    return path
+
+
+def process(data, tmp_path, out, *words, launcher=(sys.executable, "-m")):
+    """Start the program in a process of its own, on one core."""
+    common = ["--encoder", "timm:test_resnet.r160_in1k", "--weights", str(tmp_path / "weights.safetensors")]
+    common += ["--data", str(data), "--out", str(out), "--device", "cpu", "--workers", "1", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [*launcher, "vln_clip.extract", *common], env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_at_most_the_running_scan(data, tmp_path):
+    weights_file(tmp_path)
+    out, size = tmp_path / "x.safetensors", ["--render-size", "320", "240"]
+    running = process(data, tmp_path, out, *size)
+    while not (parts_folder(out) / "alpha.safetensors").exists():
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.01)
+    running.kill()
+    running.communicate()
+    assert not out.exists()
+    again = process(data, tmp_path, out, *size)
+    told = again.communicate()[1]
+    assert again.returncode == 0, told
+    assert "of 3 scans are done already" in told
+    whole = process(data, tmp_path, tmp_path / "whole.safetensors", *size)
+    assert whole.wait() == 0
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not list(tmp_path.glob(".*"))  # nothing is left lying about
+
+
+@pytest.mark.slow
+def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path):
+    weights_file(tmp_path)
+    size = ["--render-size", "64", "48"]
+    one = process(data, tmp_path, tmp_path / "one.safetensors", *size)
+    assert one.wait() == 0
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+    two = process(data, tmp_path, tmp_path / "two.safetensors", *size, launcher=launcher)
+    told = two.communicate()[1]
+    assert two.returncode == 0, told
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,121 @@
+"""One extraction job: planned, carried out scan by scan with a progress bar, alone or as one of several processes."""
+
+import itertools
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from vln_clip import log
+from vln_clip.encoders import Encoder
+from vln_clip.errors import InputError
+from vln_clip.features.extraction import Options, Panorama, Source, make_header
+from vln_clip.features.parts import Parts, is_grid
+from vln_clip.features.pipeline import extract_rows
+from vln_clip.records import NUM_VIEWS
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+_STATUS_S = 30.0  # between lines about progress where there is no terminal
+
+
+def plan_parts(
+    encoder: Encoder,
+    panoramas: Sequence[Panorama],
+    out: Path,
+    options: Options,
+    origin: str,
+    dtype: str,
+    renderer: str,
+) -> Parts:
+    """Say what is to be made, scan by scan: an output, its header and its keys."""
+    return Parts(out, make_header(encoder, options, origin, renderer), dtype, keys_of(panoramas))
+
+
+def keys_of(panoramas: Sequence[Panorama]) -> dict[str, list[str]]:
+    """Return the keys of each scan, in order."""
+    keys: dict[str, list[str]] = {}
+    for panorama in panoramas:
+        keys.setdefault(panorama.scan, []).append(panorama.key)
+    return keys
+
+
+def extract_parts(
+    encoder: Encoder,
+    panoramas: Sequence[Panorama],
+    parts: Parts,
+    options: Options,
+    source: Source,
+    workers: int,
+    share: Sequence[str] | None = None,
+) -> None:
+    """Extract the scans of a share (None: all) that have no part yet, with a progress bar."""
+    missing = set(parts.missing())
+    mine = [panorama for panorama in panoramas if share is None or panorama.scan in share]
+    todo = [panorama for panorama in mine if panorama.scan in missing]
+    if len(missing) < len(parts.keys):
+        done = len(parts.keys) - len(missing)
+        log.logger.info("%d of %d scans are done already: %s", done, len(parts.keys), parts.folder)
+    with (
+        _progress(f"features {encoder.name}", len(mine), len(mine) - len(todo)) as show,
+        closing(extract_rows(encoder, todo, source, options, show, workers)) as rows,
+    ):
+        for scan, group in itertools.groupby(todo, key=lambda panorama: panorama.scan):
+            with parts.writer(scan) as writer:
+                for _ in group:
+                    writer.add(*next(rows))
+
+
+@contextmanager
+def _progress(title: str, total: int, before: int) -> Iterator[Callable[[int], None]]:
+    """Show progress: a bar with views/s and remaining time, or a line now and then where there is no terminal."""
+    start_s = told_s = time.perf_counter()
+    with log.progress() as bar:
+        task = bar.add_task(title, total=total, completed=before, status="viewpoints")
+
+        def show(done: int) -> None:
+            nonlocal told_s
+            now_s = time.perf_counter()
+            speed = done / (now_s - start_s)
+            bar.update(task, completed=before + done, status=f"viewpoints, {speed * NUM_VIEWS:.1f} views/s")
+            if bar.disable and now_s - told_s > _STATUS_S:
+                told_s, left_min = now_s, (total - before - done) / speed / 60
+                rate = f"{speed * NUM_VIEWS:.1f} views/s, about {left_min:.0f} min left"
+                log.logger.info("%s: %d of %d viewpoints, %s", title, before + done, total, rate)
+
+        yield show
+
+
+def tell_size(parts: Parts, shape: tuple[int, ...]) -> None:
+    """Say how large the output becomes; raise ``InputError`` where the disk has no room for it."""
+    row_bytes = math.prod(shape) * (2 if parts.part_dtype == "float16" else 4)
+    count = sum(map(len, parts.keys.values()))
+    todo_bytes = row_bytes * sum(len(parts.keys[scan]) for scan in parts.missing())
+    parts_and_output = todo_bytes + (0 if is_grid(parts.out) else row_bytes * count)
+    parts.out.parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(parts.out.parent).free
+    size = f"{count} viewpoints x {' x '.join(map(str, shape))} {parts.part_dtype} = {row_bytes * count / 1e9:.3g} GB"
+    log.logger.info("%s: %s", parts.out, size)
+    if parts_and_output > free_bytes:
+        raise InputError(
+            f"disk must have room for {parts_and_output / 1e9:.3g} GB ({size}, parts included), got "
+            f"{free_bytes / 1e9:.3g} GB free in {parts.out.parent}; make room or name --out on another disk"
+        )
+
+
+def launched(device: str | None) -> "PartialState | None":
+    """Return the group of processes that ``accelerate launch`` started, None for a single one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import PartialState
+
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    return PartialState(cpu=cpu, timeout=timedelta(days=30))  # who has the small shares waits for the others

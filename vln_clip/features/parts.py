@@ -1,0 +1,214 @@
+"""Extraction that can be interrupted and shared out: each finished scan is a part beside the output.
+
+Parts are ``.<output name>.parts/<scan>.safetensors``; one appears when its scan is complete. Whoever finds all of
+them puts the output together and removes the folder. Parts are never mixed: all have one header.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vln_clip.errors import InputError
+from vln_clip.features.formats import format_of, note_path, read_header, read_rows, write_rows
+from vln_clip.features.grid import GRID_SUFFIX, open_grid, write_index
+from vln_clip.features.store import (
+    FORMAT,
+    GRID_FORMAT,
+    StoreHeader,
+    StoreWriter,
+    cannot_write,
+    open_store,
+    read_tensors,
+)
+from vln_clip.log import logger
+
+
+def is_grid(out: Path) -> bool:
+    """Return whether an output is a folder of maps, by its name."""
+    return out.name.endswith(GRID_SUFFIX)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of one output.
+
+    Attributes:
+        out: feature file, or a folder of maps by its ending.
+        header: how the features come about.
+        dtype: type inside a store.
+        keys: the keys of each scan, scans and keys in the order of the output.
+    """
+
+    out: Path
+    header: StoreHeader
+    dtype: str
+    keys: dict[str, list[str]]
+
+    @property
+    def folder(self) -> Path:
+        """Return where the parts are."""
+        return parts_folder(self.out)
+
+    def path(self, scan: str) -> Path:
+        """Return the file of one part."""
+        return self.folder / f"{scan}.safetensors"
+
+    @property
+    def part_dtype(self) -> str:
+        """Return the type inside the parts: the output's, which is float32 in TSV and HDF5 files."""
+        return self.dtype if is_grid(self.out) or format_of(self.out) == "store" else "float32"
+
+    def writer(self, scan: str) -> StoreWriter:
+        """Return the writer of one part."""
+        return StoreWriter(self.path(scan), self.header, self.part_dtype, grid=is_grid(self.out))
+
+    def missing(self) -> list[str]:
+        """Return the scans that have no part yet; damaged parts are told and count as missing.
+
+        Raises:
+            InputError: a part was made in another way.
+        """
+        return [scan for scan in self.keys if not self._is_finished(scan)]
+
+    def _is_finished(self, scan: str) -> bool:
+        path = self.path(scan)
+        if not path.is_file():
+            return False
+        try:
+            header, features, keys = read_tensors(path, GRID_FORMAT if is_grid(self.out) else FORMAT)
+        except InputError as error:
+            logger.warning(f"scan {scan} is done again, its part is damaged: {error}")
+            return False
+        found = str(features.dtype).removeprefix("torch.")
+        differences = header.differences(self.header)
+        differences += [f"dtype {found!r} instead of {self.part_dtype!r}"] if found != self.part_dtype else []
+        differences += [] if keys == tuple(self.keys[scan]) else ["other viewpoints"]
+        if differences:
+            raise InputError(
+                f"parts of one feature file must be made in one way, got {path} with {differences[0]}; go on with the "
+                f"options it was begun with, name another --out, or remove {self.folder}"
+            )
+        return True
+
+    def is_complete(self, overwrite: bool = False) -> bool:
+        """Return whether the output is there already.
+
+        Args:
+            overwrite: take an output that was made in another way for missing.
+
+        Raises:
+            InputError: it is there, but made in another way.
+        """
+        if not self.out.exists() or overwrite:
+            return False
+        differences = self._output_differences()
+        if differences:
+            raise InputError(
+                f"output must be a new file or what this command makes, got {self.out} with {differences[0]}; name "
+                "another --out, or replace it with --overwrite"
+            )
+        return True
+
+    def _output_differences(self) -> list[str]:
+        if is_grid(self.out):
+            grid = open_grid(self.out)
+            header: StoreHeader | None = grid.header
+            keys = list(grid.rows)
+        else:
+            header = read_header(self.out)
+            stored = format_of(self.out) == "store"
+            keys = list(open_store(self.out).keys) if stored else [key for key, _ in read_rows(self.out)]
+        if header is None:
+            return ["features of unknown origin"]
+        differences = replace(header, libraries=self.header.libraries).differences(self.header)
+        wanted = [key for scan in self.keys.values() for key in scan]
+        if sorted(keys) != sorted(wanted):
+            differences.append(f"{len(keys)} viewpoints instead of {len(wanted)} or other ones")
+        return differences
+
+    def merge(self, overwrite: bool = False) -> None:
+        """Put the output together and remove the parts; several processes may do so at once.
+
+        Args:
+            overwrite: replace an output that is there.
+
+        Raises:
+            InputError: parts are missing, or the output cannot be written; the parts stay.
+        """
+        missing = self.missing()
+        if missing and not (self.out.exists() and self.is_complete()):  # else another process was faster
+            raise InputError(
+                f"all {len(self.keys)} scans must be extracted before their parts are merged, got "
+                f"{len(missing)} missing in {self.folder}, e.g. {missing[0]}; run the same command for them"
+            )
+        if not missing:
+            self._publish(overwrite)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _publish(self, overwrite: bool) -> None:
+        if is_grid(self.out):
+            write_index(self.folder, self.header, {self.path(scan).name: tuple(self.keys[scan]) for scan in self.keys})
+            with cannot_write(self.out):
+                for leftover in self.folder.glob(".*"):  # of processes that were killed
+                    leftover.unlink(missing_ok=True)
+                if overwrite and self.out.is_dir():
+                    shutil.rmtree(self.out)
+                self.folder.rename(self.out)
+            return
+        ending = self.out.name.partition(".")[2]
+        merged = self.folder / f"merged-{uuid.uuid4().hex[:8]}.{ending}"
+        write_rows(merged, self.header, self._rows(), self.dtype)
+        with cannot_write(self.out):
+            if note_path(merged).is_file():
+                note_path(merged).replace(note_path(self.out))
+            merged.replace(self.out)
+
+    def _rows(self) -> Iterator[tuple[str, np.ndarray]]:
+        for scan in self.keys:
+            store = open_store(self.path(scan))
+            for key, row in zip(store.keys, store.features, strict=True):
+                yield key, row.numpy()
+
+
+def parts_folder(out: Path) -> Path:
+    """Return where the parts of an output are."""
+    return out.with_name(f".{out.name}.parts")
+
+
+def begun_parts(out: Path, keys: dict[str, list[str]]) -> Parts:
+    """Return the parts that are there, whatever options they were made with: the first one speaks for all.
+
+    Args:
+        out: the output.
+        keys: the keys of each scan.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder, format_ = parts_folder(out), GRID_FORMAT if is_grid(out) else FORMAT
+    for scan in keys:
+        path = folder / f"{scan}.safetensors"
+        if path.is_file():
+            header, features, _ = read_tensors(path, format_)
+            return Parts(out, header, str(features.dtype).removeprefix("torch."), keys)
+    raise InputError(f"--merge needs parts of {out}, got none in {folder}; extract scans first, with the same --out")
+
+
+def share_of(keys: Mapping[str, Sequence[str]], index: int, count: int) -> list[str]:
+    """Return the scans of one of several shares, about equally large: the largest scan goes to the smallest share.
+
+    Args:
+        keys: the keys of each scan.
+        index: which share, from 0.
+        count: number of shares.
+    """
+    loads, shares = [0] * count, [set[str]() for _ in range(count)]
+    for scan in sorted(keys, key=lambda scan: (-len(keys[scan]), scan)):
+        smallest = loads.index(min(loads))
+        loads[smallest] += len(keys[scan])
+        shares[smallest].add(scan)
+    return [scan for scan in keys if scan in shares[index]]
