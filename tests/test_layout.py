@@ -12,7 +12,7 @@ from vln_clip.__main__ import PROGRAMS as VERBS
 ROOT = Path(__file__).resolve().parents[1]
 MOUNTED = ("envs", "agents", "tasks", "connectivity")
 # Programs may import anything; setting and envdrop are their shared wiring.
-PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "setting", "envdrop", "__main__"}
+PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "scenes", "setting", "envdrop", "__main__"}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},
