@@ -64,16 +64,20 @@ def read_tsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
     with opener(path, "rb") as stream:
         for number, line in enumerate(_lines(path, stream), 1):
-            where = f"{path} line {number}"
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            if len(columns) != _TSV_COLUMNS:
-                raise InputError(
-                    f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
-                    "the file may be truncated, fetch or write it again"
-                )
-            array = _decode(where, columns[5], width)
+            key, array = parse_tsv_line(f"{path} line {number}", line, width)
             width = array.shape[1]
-            yield f"{columns[0].decode()}_{columns[1].decode()}", array
+            yield key, array
+
+
+def parse_tsv_line(where: str, line: bytes, width: int | None = None) -> tuple[str, np.ndarray]:
+    """Return key and (36, D) float32 array of one line; ``width`` is the D of the lines before, where it is known."""
+    columns = line.rstrip(b"\r\n").split(b"\t")
+    if len(columns) != _TSV_COLUMNS:
+        raise InputError(
+            f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
+            "the file may be truncated, fetch or write it again"
+        )
+    return f"{columns[0].decode()}_{columns[1].decode()}", _decode(where, columns[5], width)
 
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
@@ -117,7 +121,7 @@ def write_tsv(path: Path, rows: Rows) -> None:
 
 def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the data sets of an HDF5 file; see the module for the format."""
-    with _open_hdf5(path, "r") as archive:
+    with open_hdf5(path, "r") as archive:
         for key in archive:
             data = archive[key]
             shape = tuple(getattr(data, "shape", ()))
@@ -130,7 +134,7 @@ def write_hdf5(path: Path, rows: Rows) -> None:
     """Write an HDF5 file, float32 data sets, atomically."""
 
     def write(temporary: Path) -> None:
-        with _open_hdf5(temporary, "w") as archive:
+        with open_hdf5(temporary, "w") as archive:
             for key, features in rows:
                 archive.create_dataset(key, data=np.asarray(features, np.float32))
 
@@ -176,7 +180,8 @@ def write_rows(path: Path, header: StoreHeader, rows: Rows, dtype: str = "float1
         (write_tsv if kind == "tsv" else write_hdf5)(path, rows)
 
 
-def _open_hdf5(path: Path, mode: str) -> Any:
+def open_hdf5(path: Path, mode: str) -> Any:
+    """Open an HDF5 file; a missing h5py or a damaged file is an ``InputError``."""
     try:
         import h5py
     except ImportError as error:
