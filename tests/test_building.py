@@ -37,6 +37,28 @@ def test_pitch_up_and_roll_right_do_what_they_say():
     assert right[:, 0] == pytest.approx([math.cos(0.3), 0, -math.sin(0.3)])  # its right-hand side hangs down
 
 
+@pytest.mark.parametrize(
+    ("column", "row", "face"),
+    # Of 64 x 32 pixels: the middle is forward, three quarters to the right is right, the left edge is behind.
+    [(32, 16, 3), (48, 16, 4), (16, 16, 2), (0, 16, 1), (10, 0, 0), (50, 31, 5)],
+)
+def test_each_part_of_a_panorama_lands_on_its_face(column, row, face):
+    panorama = np.zeros((32, 64, 3), np.uint8)
+    panorama[max(row - 2, 0) : row + 2, np.arange(column - 2, column + 2) % 64] = 255
+    light = to_faces(panorama, np.eye(3), 20)[..., 0].astype(int)
+    assert light.sum(axis=(1, 2)).argmax() == face
+    if row == 16:
+        middle = light[face, 8:12, 8:12]
+        assert middle.min() > 200
+
+
+def test_right_in_a_panorama_is_right_on_the_face():
+    panorama = np.zeros((32, 64, 3), np.uint8)
+    panorama[9:13, 36:40] = 255  # right of the middle and above the horizon
+    light = to_faces(panorama, np.eye(3), 20)[3, ..., 0].astype(int)
+    assert light[:10, 10:].sum() == light.sum() > 0
+
+
 def test_a_demo_skybox_survives_the_way_over_a_panorama():
     faces = torch.from_numpy(render_skybox(make_scene(make_house(0, 0)), 3, 128))
     turned = level_rotation(1.0)

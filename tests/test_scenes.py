@@ -1,6 +1,7 @@
 """Bring your own building, the program: build, check, map and example."""
 
 import json
+import logging
 import math
 
 import numpy as np
@@ -15,6 +16,8 @@ from vln_clip.envs.building.check import check_scan
 from vln_clip.envs.building.example import write_example
 from vln_clip.envs.building.frames import level_rotation
 from vln_clip.envs.building.map import draw_map
+from vln_clip.envs.demo.floorplan import wall_rects
+from vln_clip.envs.demo.graph import blocked
 from vln_clip.envs.demo.house import make_house
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.render import load_skybox, render_views
@@ -72,17 +75,38 @@ def test_workers_write_the_same_bytes(tmp_path):
         assert file.read_bytes() == (two / file.relative_to(one)).read_bytes()
 
 
-def test_an_interrupted_build_keeps_what_is_finished_and_writes_no_graph(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_build_keeps_what_is_finished_and_writes_no_graph(tmp_path, workers):
     photos, table = write_building(tmp_path)
     picture = photos / "b.png"
     content = picture.read_bytes()
     picture.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"b\.png must be a complete image"):
-        build(tmp_path, photos, table)
+        build(tmp_path, photos, table, "--workers", workers)
     assert not (tmp_path / "data" / "connectivity").exists()
     folder = tmp_path / "data" / "scans" / "home" / "matterport_skybox_images"
-    assert len(list(folder.iterdir())) == 6
-    assert all(file.name.startswith("a_") for file in folder.iterdir())
+    done = sorted(file.name for file in folder.iterdir())
+    assert [name for name in done if name.startswith("a_")] == [f"a_skybox{face}_sami.jpg" for face in range(6)]
+    assert not [name for name in done if name.startswith("b_")]
+    picture.write_bytes(content)
+    assert (build(tmp_path, photos, table) / "connectivity" / "scans.txt").read_text() == "home\n"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="cannot be written"):
+        build(tmp_path, *write_building(tmp_path))
+
+
+def test_strips_beside_older_faces_are_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("vln_clip"), "propagate", True)
+    photos, table = write_building(tmp_path)
+    build(tmp_path, photos, table)
+    build(tmp_path, photos, table, "--files", "strip", "--strip-size", "16")
+    assert "3 viewpoints have faces of another build" in caplog.text
+    folder = tmp_path / "data" / "scans" / "home" / "matterport_skybox_images"
+    with Image.open(folder / "a_skybox_small.jpg") as strip:
+        assert strip.size == (96, 16)
 
 
 def test_other_scans_of_the_data_folder_stay(tmp_path):
@@ -195,8 +219,13 @@ def test_the_whole_way_from_the_example_to_features(tmp_path, monkeypatch):
     extract.main(["--features", "pixels", "--out", str(tmp_path / "px.safetensors")])
     store = open_store(tmp_path / "px.safetensors")
     assert set(store.keys) == {f"{scan}_{name}" for scan, name in tables.keys}
+    # By the depth images every edge of the house is found and none leads through a wall.
+    house, edges = make_house(0, 0), load_graphs(tmp_path / "data" / "connectivity")[0].edges
+    start, end = np.nonzero(edges)
+    assert (edges & house.joined).sum() == house.joined.sum()
+    assert not blocked(house.points[start], house.points[end], wall_rects(house.plan)).any()
     # Views drawn from the built skyboxes are those of the house itself.
-    scene = make_scene(make_house(0, 0))
+    scene = make_scene(house)
     (graph,) = load_graphs(tmp_path / "data" / "connectivity")
     folder = tmp_path / "data" / "scans" / "example" / "matterport_skybox_images"
     for index in (0, 7):

@@ -156,9 +156,8 @@ def build(config: Build) -> None:
     _tell(building.ScanReport(scan, graph, notes=graph_notes(graph)))
     log.logger.info("skyboxes: %s%s", folder, f" ({kept} of {len(poses)} were there already)" if kept else "")
     log.logger.info("graph: %s, map: %s", path, picture)
-    log.logger.info(
-        "next: VLN_CLIP_DATA=%s python -m vln_clip.extract --features NAME --scans %s --out FILE", config.out, scan
-    )
+    some = "" if read_scans(config.out / "connectivity") == [scan] else f" --scans {scan} --out FILE"
+    log.logger.info("next: VLN_CLIP_DATA=%s python -m vln_clip.extract --features NAME%s", config.out, some)
 
 
 def _sight(config: Build, poses: list[building.PanoramaPose]) -> np.ndarray | None:

@@ -57,8 +57,6 @@ def write_example(
     turns = np.random.default_rng([house, 7]).uniform((0, -1, -1), (2 * math.pi, 1, 1), (len(plan.points), 3))
     turns[:, 1:] *= _TILT_RAD
     rows = list(_table(plan, turns))
-    for name in ("panoramas", "depth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     draw = functools.partial(_write_panorama, folder, scene, turns, width_px)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for count, _ in enumerate(pool.map(draw, range(len(rows))), start=1):

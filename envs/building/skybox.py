@@ -6,6 +6,7 @@ Each file carries in its JPEG comment what it was made of, and appears under its
 
 import functools
 import hashlib
+import logging
 import math
 import multiprocessing
 import os
@@ -27,6 +28,8 @@ from vln_clip.envs.building.panoramas import image_size, read_panorama
 from vln_clip.envs.building.poses import PanoramaPose
 from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 NUM_FACES = 6
 MATTERPORT_FACE_PX = 1024
@@ -69,9 +72,13 @@ class _Job:
     face_px: int
     options: SkyboxOptions
 
+    def face_file(self, face: int) -> Path:
+        """Return the file of a face."""
+        return self.folder / f"{self.viewpoint_id}_skybox{face}_sami.jpg"
+
     def outputs(self) -> dict[str, Path]:
         """Return the files to write by part: ``0`` to ``5`` and ``strip``."""
-        parts = {str(face): self.folder / f"{self.viewpoint_id}_skybox{face}_sami.jpg" for face in range(NUM_FACES)}
+        parts = {str(face): self.face_file(face) for face in range(NUM_FACES)}
         strip = {"strip": self.folder / f"{self.viewpoint_id}_skybox_small.jpg"}
         return {"faces": parts, "strip": strip, "both": parts | strip}[self.options.files]
 
@@ -111,11 +118,11 @@ def write_skyboxes(
     """
     options = options or SkyboxOptions()
     face_px = options.face_px or default_face_px(max(image_size(image)[0] for image in images))
-    folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(pose.viewpoint_id, image, _relative(pose), folder, face_px, options)
         for pose, image in zip(poses, images, strict=True)
     ]
+    _warn_of_older_faces(jobs)
     waiting = [job for job in jobs if not _is_done(job)]
     kept = len(jobs) - len(waiting)
     for count, _ in enumerate(_run(waiting, workers), start=kept + 1):
@@ -188,6 +195,16 @@ def _sampling_grid(relative: tuple[float, ...], face: int, face_px: int, width_p
     size = np.array([width_px, height_px])
     place = (equirectangular_position(rays) * size + _BORDER_PX) / (size + 2 * _BORDER_PX) * 2 - 1
     return torch.from_numpy(place[None].astype(np.float32))
+
+
+def _warn_of_older_faces(jobs: Sequence[_Job]) -> None:
+    """Say when faces lie beside a strip that alone is written: readers take the faces first."""
+    older = [job for job in jobs if job.options.files == "strip" and job.face_file(0).exists()]
+    if older:
+        logger.warning(
+            "%d viewpoints have faces of another build in %s, which are read in place of the strips; delete them, or "
+            "write both with --files both", len(older), older[0].folder,
+        )  # fmt: skip
 
 
 def _is_done(job: _Job) -> bool:
