@@ -30,6 +30,18 @@ def test_a_quaternion_says_the_same_as_the_angles():
     assert quaternion_rotation(0.5, -0.5, 0.5, -0.5) == pytest.approx(level_rotation(math.pi / 2), abs=1e-12)
 
 
+def test_a_table_may_hold_quaternions_heights_and_names_without_ending(tmp_path):
+    table = tmp_path / "poses.csv"
+    table.write_text(
+        "viewpoint,image,x_m,y_m,z_m,qw,qx,qy,qz,camera_height_m,note\nhall,IMG_7,1,2,3,.5,-.5,.5,-.5,1.7,x\n"
+    )
+    (pose,) = read_poses(table)
+    assert (pose.viewpoint_id, pose.image, pose.camera_height_m) == ("hall", "IMG_7", 1.7)
+    assert pose.heading_rad == pytest.approx(math.pi / 2)
+    Image.new("RGB", (8, 4)).save(tmp_path / "IMG_7.png")
+    assert find_panoramas(tmp_path, [pose]) == [tmp_path / "IMG_7.png"]
+
+
 def test_pitch_up_and_roll_right_do_what_they_say():
     up = tilted_rotation(0, 0.3, 0)
     assert up[:, 2] == pytest.approx([0, math.cos(0.3), math.sin(0.3)])  # forward rises

@@ -24,6 +24,7 @@ from vln_clip.envs.building.skybox import num_cpus
 from vln_clip.errors import InputError
 
 PROG = "python -m vln_clip.scenes"
+DESCRIPTION = "Bring your own building: panoramas and poses become the public files of a scan."
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Build:
     panoramas: Path
     """Folder of equirectangular images (360 x 180 degrees, twice as wide as high)."""
     poses: Path
-    """Table, .csv or .json: image and/or viewpoint, x_m y_m z_m, heading_deg or heading_rad of the image's middle,
-    optionally pitch and roll, or qw qx qy qz, and camera_height_m. World z is up, heading 0 = +y, clockwise."""
+    """Table, .csv or .json: image and/or viewpoint, x_m y_m z_m, heading_deg (or _rad) of the image's middle; optional
+    pitch_deg roll_deg camera_height_m; qw qx qy qz in place of angles. z is up, heading 0 is +y, clockwise."""
     out: Path
     """Data folder, laid out like $VLN_CLIP_DATA; other scans in it stay."""
     scan: str | None = None
@@ -63,8 +64,8 @@ class Build:
     """Edge of a face in the strip in pixels."""
     quality: int = 92
     """JPEG quality."""
-    workers: int = num_cpus()
-    """Processes."""
+    workers: int | None = None
+    """Processes; by default one per CPU."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Check:
     """Only these; by default every scan of scans.txt."""
     images: bool = True
     """Also read every skybox."""
-    workers: int = num_cpus()
-    """Threads."""
+    workers: int | None = None
+    """Threads; by default one per CPU."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Example:
     """Number of the house in the demo world."""
     width: int = 1024
     """Width of a panorama in pixels."""
-    workers: int = num_cpus()
-    """Threads."""
+    workers: int | None = None
+    """Threads; by default one per CPU."""
 
 
 Command = (
@@ -117,7 +118,7 @@ Command = (
 
 def main(argv: list[str] | None = None) -> None:
     """Run one of the commands."""
-    command: Build | Check | Map | Example = tyro.cli(Command, args=argv, prog=PROG, description=__doc__)
+    command: Build | Check | Map | Example = tyro.cli(Command, args=argv, prog=PROG, description=DESCRIPTION)
     if isinstance(command, Build):
         build(command)
     elif isinstance(command, Check):
@@ -148,7 +149,7 @@ def build(config: Build) -> None:
         edges = read_corrections(config.edges, poses, edges)
     folder = config.out / "scans" / scan / "matterport_skybox_images"
     with _bar("skyboxes", len(poses)) as advance:
-        kept = building.write_skyboxes(folder, poses, images, options, config.workers, advance)
+        kept = building.write_skyboxes(folder, poses, images, options, config.workers or num_cpus(), advance)
     path = building.write_graph(config.out / "connectivity", scan, poses, edges, visible)
     graph = load_graph(path, scan)
     picture = config.out / "scans" / scan / f"{scan}_map.png"
@@ -171,7 +172,9 @@ def _sight(config: Build, poses: list[building.PanoramaPose]) -> np.ndarray | No
         raise InputError(f"--depth-unit must be more than 0 metres, got {config.depth_unit}")
     files = building.find_panoramas(config.depth, poses, suffixes=(".png",))
     with _bar("depth", len(poses)) as advance:
-        return building.sight_lines(poses, files, config.depth_unit, config.margin, config.workers, advance)
+        return building.sight_lines(
+            poses, files, config.depth_unit, config.margin, config.workers or num_cpus(), advance
+        )
 
 
 def check(config: Check) -> None:
@@ -180,7 +183,7 @@ def check(config: Check) -> None:
     scans = _scans(data, config.scan)
     for scan in scans:
         with _bar(f"skyboxes {scan}", None) as advance:
-            report = building.check_scan(data, scan, config.images, config.workers, advance)
+            report = building.check_scan(data, scan, config.images, config.workers or num_cpus(), advance)
         _tell(report)
         problems += len(report.problems)
     if problems:
@@ -199,7 +202,7 @@ def draw_maps(config: Map) -> None:
 def example(config: Example) -> None:
     """Write the example and say how to go on."""
     with _bar("panoramas", None) as advance:
-        count = write_example(config.out, config.house, config.width, config.workers, advance)
+        count = write_example(config.out, config.house, config.width, config.workers or num_cpus(), advance)
     out = config.out
     log.logger.info("%d panoramas with depth and %s", count, out / "poses.csv")
     log.logger.info(

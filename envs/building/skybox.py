@@ -10,6 +10,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -230,9 +231,7 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[str]:
     context = multiprocessing.get_context(method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(
-            min(workers, len(jobs)), context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker) as pool:
             futures = [pool.submit(_write, job) for job in jobs]
             try:
                 for future in as_completed(futures):
@@ -240,6 +239,12 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[str]:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _start_worker() -> None:
+    """Prepare a process: one thread, and an interruption is the parent's to handle, so that no file is lost half."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write(job: _Job) -> str:
