@@ -57,14 +57,20 @@ def test_a_finished_build_is_kept_and_a_changed_image_is_done_again(tmp_path):
     folder = build(tmp_path, photos, table, "--files", "both") / "scans" / "home" / "matterport_skybox_images"
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert len(before) == 3 * 7
-    (folder / "b_skybox2_sami.jpg").unlink()
     (folder / "c_skybox_small.jpg").write_bytes(b"half")
+    cut = folder / "b_skybox0_sami.jpg"
+    cut.write_bytes(cut.read_bytes()[:-20])
     build(tmp_path, photos, table, "--files", "both")
     after = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert set(after) == set(before)
     assert {name[0] for name in after if after[name] != before[name]} == {"b", "c"}
+    (folder / "c_skybox3_sami.jpg").unlink()
+    Image.new("RGB", (256, 128)).save(photos / "a.png")
+    build(tmp_path, photos, table, "--files", "both")
+    again = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert {name[0] for name in again if again[name] != after[name]} == {"a", "c"}
     build(tmp_path, photos, table, "--files", "both", "--quality", "70")
-    assert all(after[file.name] != file.stat().st_mtime_ns for file in folder.iterdir())
+    assert all(again[file.name] != file.stat().st_mtime_ns for file in folder.iterdir())
 
 
 def test_workers_write_the_same_bytes(tmp_path):

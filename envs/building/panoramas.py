@@ -1,6 +1,7 @@
 """Equirectangular images on disk: which file belongs to which pose, reading and checking them."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _SHOWN = 5
 # Equirectangular images of large rigs pass Pillow's limit against decompression bombs; these are the user's own.
 _MAX_PIXELS = 1 << 30
+_LIMIT_LOCK = threading.Lock()
 
 
 def find_panoramas(folder: Path, poses: Sequence[PanoramaPose], suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
@@ -110,15 +112,21 @@ def _match(pose: PanoramaPose, files: dict[str, Path], stems: dict[str, list[Pat
 
 
 def _open(file: Path) -> Image.Image:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _MAX_PIXELS
+    with _LIMIT_LOCK:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _MAX_PIXELS
+        try:
+            return _opened(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _opened(file: Path) -> Image.Image:
     try:
         return Image.open(file)
     except (OSError, SyntaxError) as error:
         raise InputError(f"{file} must be an image, but can't be opened ({error}); copy it again") from None
     except Image.DecompressionBombError:
         raise InputError(f"{file} must have at most {2 * _MAX_PIXELS:,} pixels; scale it down first") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _some(names: Sequence[object]) -> str:

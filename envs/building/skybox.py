@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 NUM_FACES = 6
 MATTERPORT_FACE_PX = 1024
 _VERSION = 1  # raise it whenever the same panorama would give other pixels
+_JPEG_END = b"\xff\xd9"
 _BORDER_PX = 2  # what the cubic filter reads beyond the image
 
 
@@ -209,15 +210,17 @@ def _warn_of_older_faces(jobs: Sequence[_Job]) -> None:
 
 
 def _is_done(job: _Job) -> bool:
-    """Tell whether every file of a viewpoint is there, made of the same image in the same way."""
+    """Tell whether every file of a viewpoint is there to its end, made of the same image in the same way."""
     signature = job.signature()
-    for file in job.outputs().values():
-        try:
-            with Image.open(file) as image:
-                if image.info.get("comment") != signature:
+    try:
+        for file in job.outputs().values():
+            with file.open("rb") as stream, Image.open(stream) as image:
+                same = image.info.get("comment") == signature
+                stream.seek(-len(_JPEG_END), os.SEEK_END)
+                if not same or stream.read() != _JPEG_END:
                     return False
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
