@@ -10,8 +10,9 @@ PROGRAMS = {
     "evaluate": "score a checkpoint or a prediction file",
     "submit": "write or validate a leaderboard submission",
     "extract": "extract features of the 36 views from skyboxes",
-    "features": "inspect feature files and convert between their formats",
+    "features": "inspect, convert, verify and compare feature files",
     "data": "build the demo world; say what the data folder holds",
+    "scenes": "make graph and skyboxes of your own building; check and draw any",
     "mattersim": "run a program that imports MatterSim, without that module",
 }
 

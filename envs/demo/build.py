@@ -72,12 +72,17 @@ def demo_data(config: DemoConfig | None = None, on_progress: Progress | None = N
         on_progress: called with (houses done, houses) while it is being built.
     """
     config = config or DemoConfig()
-    text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(config)], sort_keys=True)
-    folder = cache_dir() / "demo" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = demo_folder(config)
     if not is_complete(folder):
         logger.info("building the demo world of %d houses in %s", config.num_houses, folder)
         build_demo(folder, config, on_progress=on_progress)
     return folder
+
+
+def demo_folder(config: DemoConfig | None = None) -> Path:
+    """Return where a world stands in the cache, or would stand; None is the default world."""
+    text = json.dumps([GENERATOR_VERSION, dataclasses.asdict(config or DemoConfig())], sort_keys=True)
+    return cache_dir() / "demo" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_complete(folder: Path) -> bool:

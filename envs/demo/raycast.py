@@ -85,6 +85,23 @@ def render_skybox(scene: Scene, index: int, face_px: int) -> np.ndarray:
     Returns:
         (6, S, S, 3) uint8 RGB.
     """
+    eye, rays, depth, hit = _cast(scene, index, face_px)
+    points = eye + rays * depth[..., None]
+    return shade(scene.surfaces, points.reshape(-1, 3), hit.reshape(-1), eye).reshape(6, face_px, face_px, 3)
+
+
+def skybox_range(scene: Scene, index: int, face_px: int) -> np.ndarray:
+    """Measure the six faces around a viewpoint: distances from the eye, (6, S, S) float32 metres."""
+    _, rays, depth, _ = _cast(scene, index, face_px)
+    return depth * np.linalg.norm(rays, axis=-1)
+
+
+def _cast(scene: Scene, index: int, face_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cast the rays of a skybox.
+
+    Returns:
+        The eye (3,); rays (6, S, S, 3); how far along each ray the first surface is, (6, S, S); what it is, (6, S, S).
+    """
     eye = np.array([*scene.house.points[index], CAMERA_M], dtype=np.float32)
     solids = np.nonzero(_maybe_visible(scene, eye[:2]))[0]
     ramp = ((2 * np.arange(face_px, dtype=np.float32) + 1) / face_px - 1).astype(np.float32)
@@ -98,8 +115,7 @@ def render_skybox(scene: Scene, index: int, face_px: int) -> np.ndarray:
         depth[face] = np.where(upward > 0, CEILING_M - CAMERA_M, -CAMERA_M) / upward
         hit[face] = np.where(upward > 0, CEILING_ID, FLOOR_ID)
         _draw_solids(scene.surfaces, solids, eye, face, rays[face], depth[face], hit[face])
-    points = eye + rays * depth[..., None]
-    return shade(scene.surfaces, points.reshape(-1, 3), hit.reshape(-1), eye).reshape(6, face_px, face_px, 3)
+    return eye, rays, depth, hit
 
 
 def _maybe_visible(scene: Scene, eye: np.ndarray) -> np.ndarray:

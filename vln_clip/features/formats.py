@@ -68,16 +68,20 @@ def read_tsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
     with opener(path, "rb") as stream:
         for number, line in enumerate(_lines(path, stream), 1):
-            where = f"{path} line {number}"
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            if len(columns) != _TSV_COLUMNS:
-                raise InputError(
-                    f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
-                    "the file may be truncated, fetch or write it again"
-                )
-            array = _decode(where, columns[5], width)
+            key, array = parse_tsv_line(f"{path} line {number}", line, width)
             width = array.shape[1]
-            yield f"{columns[0].decode()}_{columns[1].decode()}", array
+            yield key, array
+
+
+def parse_tsv_line(where: str, line: bytes, width: int | None = None) -> tuple[str, np.ndarray]:
+    """Return key and (36, D) float32 array of one line; ``width`` is the D of the lines before, where it is known."""
+    columns = line.rstrip(b"\r\n").split(b"\t")
+    if len(columns) != _TSV_COLUMNS:
+        raise InputError(
+            f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
+            "the file may be truncated, fetch or write it again"
+        )
+    return f"{columns[0].decode()}_{columns[1].decode()}", _decode(where, columns[5], width)
 
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
@@ -121,7 +125,7 @@ def write_tsv(path: Path, rows: Rows) -> None:
 
 def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the data sets of an HDF5 file; see the module for the format."""
-    with _open_hdf5(path, "r") as archive:
+    with open_hdf5(path, "r") as archive:
         for key in archive:
             data = archive[key]
             shape = tuple(getattr(data, "shape", ()))
@@ -135,7 +139,7 @@ def write_hdf5(path: Path, rows: Rows, header: StoreHeader | None = None) -> Non
 
     def write(temporary: Path) -> None:
         try:
-            with _open_hdf5(temporary, "w") as archive:
+            with open_hdf5(temporary, "w") as archive:
                 if header:
                     archive.attrs[_HDF5_HEADER] = header.to_json()
                 for key, features in rows:
@@ -206,7 +210,7 @@ def read_header(path: Path) -> StoreHeader | None:
     if kind == "store":
         return open_store(path).header
     if kind == "hdf5":
-        with _open_hdf5(path, "r") as archive:
+        with open_hdf5(path, "r") as archive:
             text = archive.attrs.get(_HDF5_HEADER)
             return StoreHeader.from_json(text) if isinstance(text, str) else None
     try:
@@ -218,7 +222,8 @@ def read_header(path: Path) -> StoreHeader | None:
     return None
 
 
-def _open_hdf5(path: Path, mode: str) -> Any:
+def open_hdf5(path: Path, mode: str) -> Any:
+    """Open an HDF5 file; a missing h5py or a damaged file is an ``InputError``."""
     try:
         import h5py
     except ImportError as error:

@@ -1,0 +1,92 @@
+"""Writing ``<scan>_connectivity.json`` and ``scans.txt`` in the public format."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vln_clip.connectivity.graphs import SUFFIX
+from vln_clip.envs.building.poses import PanoramaPose
+from vln_clip.envs.building.skybox import skybox_rotation
+from vln_clip.errors import InputError
+from vln_clip.files import save_json, write_atomically
+
+
+def check_scan_name(scan: str) -> None:
+    """Raise ``InputError`` unless a scan id can be part of file names and feature keys."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", scan):
+        raise InputError(f"--scan must be letters, digits, - and _, got {scan!r}; give the building such a name")
+
+
+def check_replaceable(folder: Path, scan: str, poses: Sequence[PanoramaPose]) -> None:
+    """Refuse to write over the graph of another building.
+
+    Args:
+        folder: ``connectivity``.
+        scan: id of the building.
+        poses: of the new graph.
+    """
+    path = folder / f"{scan}{SUFFIX}"
+    if not path.is_file():
+        return
+    try:
+        before = {str(row["image_id"]) for row in json.loads(path.read_bytes())}
+    except (ValueError, TypeError, KeyError):
+        before = set()
+    if not before & {pose.viewpoint_id for pose in poses}:
+        raise InputError(
+            f"{path} holds another building: it shares no viewpoint with the poses; choose another --scan or --out"
+        )
+
+
+def graph_rows(poses: Sequence[PanoramaPose], edges: np.ndarray, visible: np.ndarray) -> list[dict[str, object]]:
+    """Return the objects of a connectivity file.
+
+    Args:
+        poses: N of them.
+        edges: (N, N) bool.
+        visible: (N, N) bool; its diagonal is written as False, as in the public files.
+    """
+    seen = visible & ~np.eye(len(poses), dtype=bool)
+    rows: list[dict[str, object]] = []
+    for index, pose in enumerate(poses):
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = skybox_rotation(pose), pose.position_m
+        rows.append(
+            {
+                "image_id": pose.viewpoint_id,
+                "pose": (matrix + 0.0).ravel().tolist(),
+                "included": True,
+                "visible": seen[index].tolist(),
+                "unobstructed": edges[index].tolist(),
+                "height": pose.camera_height_m,
+            }
+        )
+    return rows
+
+
+def write_graph(
+    folder: Path, scan: str, poses: Sequence[PanoramaPose], edges: np.ndarray, visible: np.ndarray | None = None
+) -> Path:
+    """Write the graph of a scan and add the scan to ``scans.txt``.
+
+    Args:
+        folder: ``connectivity``.
+        scan: id of the building.
+        poses: N of them.
+        edges: (N, N) bool, symmetric.
+        visible: (N, N) bool; None where it is not known: as the edges.
+
+    Returns:
+        The connectivity file.
+    """
+    path = folder / f"{scan}{SUFFIX}"
+    save_json(path, graph_rows(poses, edges, edges if visible is None else visible), indent=None)
+    listed = folder / "scans.txt"
+    scans = listed.read_text().split() if listed.is_file() else []
+    if scan not in scans:
+        content = "".join(f"{name}\n" for name in [*scans, scan])
+        write_atomically(listed, lambda temporary: temporary.write_text(content))
+    return path
