@@ -60,8 +60,9 @@ def test_the_panorama_has_the_agent_s_heading_in_the_middle_and_no_seams(worlds)
         strips.append(painter.frame(walkers, 0)[-MAP_PX - STRIP_PX : -MAP_PX].astype(int))
     assert np.abs(np.roll(strips[0], -WIDTH_PX // 4, axis=1) - strips[1]).max() <= 1
     jumps = np.abs(np.diff(strips[0], axis=1)).mean((0, 2))
-    edges = np.arange(WIDTH_PX // 24, WIDTH_PX, WIDTH_PX // 24) - 1
-    assert jumps[edges].mean() < 2 * jumps.mean() + 1
+    # The narrow views meet every 15 degrees; at 45 + 90k degrees the cube's faces meet too, which are not blended.
+    edges = [k * WIDTH_PX // 24 - 1 for k in range(1, 24) if (15 * k - 180) % 90 != 45]
+    assert jumps[edges].mean() < 2 * jumps.mean()
 
 
 def test_pictures_and_texts_do_not_show_the_goal(worlds):

@@ -155,13 +155,13 @@ class WalkVectorEnv(VectorEnv[dict[str, Any], np.ndarray, np.ndarray]):
     def _begin_at_once(self) -> Arrays:
         """Return the last observation and info of the walkers that ended, and begin their next episodes."""
         ended = self._ended
-        observation = self.walkers.observe()
+        begun = np.flatnonzero(ended)
+        observation = self.walkers.observe(begun)
         final = np.full(self.num_envs, None, dtype=object)
         # gymnasium's form: one observation per ended environment, for who bootstraps from them.
-        for i in np.flatnonzero(ended):
-            final[i] = {name: value[i] for name, value in observation.items()}
+        for i, parts in zip(begun, zip(*observation.values(), strict=True), strict=True):
+            final[i] = dict(zip(observation, parts, strict=True))
         info = _masked(self.walkers.facts(), ended)
-        begun = np.flatnonzero(ended)
         self.walkers.begin_at_once(begun, self._next_rows(begun))
         self._ended = np.zeros(self.num_envs, dtype=bool)
         return {"final_obs": final, "_final_obs": ended.copy(), "final_info": info, "_final_info": ended.copy()}

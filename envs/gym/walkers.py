@@ -16,6 +16,7 @@ from vln_clip.errors import InputError
 from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
 
 STOP = 0
+_MANY = 64  # from here on a table of all angles is worth its 30 MB (R2R)
 
 Arrays = dict[str, Any]
 
@@ -38,7 +39,7 @@ class Walkers:
         self.source, self.options = source, options
         self.table, self.world = source.table, source.world
         self.num_actions = source.world.neighbor.shape[1] + 1
-        self._candidates = _CandidateTables(source)
+        self._candidates = _CandidateTables(source, ready=size >= _MANY)
         self._ids = np.array([episode.instr_id for episode in self.table.episodes], dtype=object)
         self._texts = np.array([episode.instruction for episode in self.table.episodes], dtype=object)
         self._viewpoint_ids = np.array(source.tables.viewpoint_ids, dtype=object)
@@ -137,17 +138,19 @@ class Walkers:
         acted = self.transition.acted
         return np.where(acted, stop_part(self.transition) + progress_part(self.transition), 0.0)
 
-    def observe(self) -> Arrays:
-        """Return what B walkers see; see ``spaces`` for the keys."""
-        viewpoint, view, row = self.viewpoint.numpy(), self.view.numpy(), self.row.numpy()
+    def observe(self, who: np.ndarray | None = None) -> Arrays:
+        """Return what all walkers see, or those of ``who`` (n,) in its order; see ``spaces`` for the keys."""
+        places = (self.viewpoint, self.view, self.row)
+        here, looking, rows = places if who is None else (part[torch.from_numpy(who)] for part in places)
+        viewpoint, row = here.numpy(), rows.numpy()
         seen: Arrays = {
             "instruction": tuple(self._texts[row]) if self.options.instruction == "text" else self._tokens.take(row, 0),
             "viewpoint": viewpoint.copy(),
-            "view": view.copy(),
-            **self._candidates.at(self.viewpoint, self.view),
+            "view": looking.numpy().copy(),
+            **self._candidates.at(here, looking),
         }
         if self.options.observation == "features":
-            seen["features"] = self.source.features.views(self.viewpoint).numpy()
+            seen["features"] = self.source.features.views(here).numpy()
         if self.options.observation == "rgb":
             size_px = (self.options.image_size_px[0], self.options.image_size_px[1])
             seen["rgb"] = np.stack([self.source.pictures.views(int(v), size_px) for v in viewpoint])
@@ -181,9 +184,14 @@ class Walkers:
 
 
 class _CandidateTables:
-    """Candidates of every viewpoint, one column per action; N viewpoints, A actions."""
+    """Candidates of every viewpoint, one column per action; N viewpoints, A actions.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        source: the graphs.
+        ready: compute the angles from every heading now, not when they are seen; the numbers are the same.
+    """
+
+    def __init__(self, source: Source, ready: bool) -> None:
         tables, world = source.tables, source.world
         N, A = len(tables.viewpoint_ids), tables.neighbor.shape[1] + 1
         self.mask = torch.zeros(N, A, dtype=torch.int8)
@@ -201,21 +209,33 @@ class _CandidateTables:
         self._rise = torch.stack([world.elevation.sin() * real, world.elevation.cos() * real], -1).float()
         heading = torch.arange(NUM_HEADINGS, dtype=torch.float64) * HEADING_STEP_RAD
         self._own_sine, self._own_cosine = heading.sin(), heading.cos()
+        self._ready: torch.Tensor | None = None  # (12 N, A, 4)
+        if ready:
+            every = torch.arange(N)
+            self._ready = torch.cat([self._angles(every, torch.full((N,), step)) for step in range(NUM_HEADINGS)])
 
-    def at(self, viewpoint: torch.Tensor, view: torch.Tensor) -> Arrays:
-        """Return what is known of the candidates from B places."""
-        step = view % NUM_HEADINGS
+    def _angles(self, viewpoint: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """Return (B, A, 4) float32 from B viewpoints along heading steps (B,)."""
         sine, cosine = self._sine[viewpoint], self._cosine[viewpoint]  # (B, A - 1)
         own_sine, own_cosine = self._own_sine[step, None], self._own_cosine[step, None]
         angles = torch.zeros(len(viewpoint), self.mask.shape[1], 4)
         angles[:, 1:, 0] = sine * own_cosine - cosine * own_sine
         angles[:, 1:, 1] = cosine * own_cosine + sine * own_sine
         angles[:, 1:, 2:] = self._rise[viewpoint]
-        candidate_view = self.view[viewpoint]
+        return angles.clamp_(-1, 1)
+
+    def at(self, viewpoint: torch.Tensor, view: torch.Tensor) -> Arrays:
+        """Return what is known of the candidates from B places."""
+        step = view % NUM_HEADINGS
+        if self._ready is None:
+            angles = self._angles(viewpoint, step)
+        else:
+            angles = self._ready.index_select(0, step * len(self.mask) + viewpoint)
+        candidate_view = self.view.index_select(0, viewpoint)  # whole rows at once: index_select is far faster
         candidate_view[:, STOP] = view
         return {
-            "action_mask": self.mask[viewpoint].numpy(),
-            "candidate_viewpoint": self.viewpoint[viewpoint].numpy(),
+            "action_mask": self.mask.index_select(0, viewpoint).numpy(),
+            "candidate_viewpoint": self.viewpoint.index_select(0, viewpoint).numpy(),
             "candidate_view": candidate_view.numpy(),
-            "candidate_angles": angles.clamp_(-1, 1).numpy(),
+            "candidate_angles": angles.numpy(),
         }
