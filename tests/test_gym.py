@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import subprocess
 import sys
 import warnings
@@ -16,8 +15,7 @@ import torch
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.utils.env_checker import check_env
 
-from tests.gym_world import FEATURE_SHAPE, NUM_TOY_ACTIONS, NUM_TOY_VIEWPOINTS, OPTIONS, arguments, build_worlds, same
-from tests.toy_world import toy_tables, write_features
+from tests.gym_world import FEATURE_SHAPE, NUM_TOY_ACTIONS, NUM_TOY_VIEWPOINTS, OPTIONS, arguments, same
 from vln_clip.envs.gym import GoalInObservation, WithReward
 from vln_clip.envs.gym.order import shuffled_row
 from vln_clip.envs.registration import IDS, register_envs
@@ -25,14 +23,6 @@ from vln_clip.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIVILEGED = {"goal", "teacher_action", "distance_m", "shortest_m", "success", "reward_stop", "reward_progress"}
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLN_CLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("VLN_CLIP_DATA", raising=False)
-        yield build_worlds(tmp_path_factory.mktemp("worlds"))
 
 
 def make(worlds, name="indices", **more):
@@ -89,16 +79,6 @@ def test_check_env_is_clean(worlds, name, render_mode, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(make(worlds, name, render_mode=render_mode).unwrapped)
-
-
-@pytest.mark.parametrize("wrap", [GoalInObservation, lambda env: WithReward(env, "spl")])
-def test_wrapped_environments_pass_check_env(worlds, wrap):
-    env = wrap(make(worlds))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="(?!.*different from the unwrapped version)")
-        warnings.filterwarnings("ignore", message=".*different from the unwrapped version")
-        check_env(env, skip_render_check=True)
-    assert gymnasium.make(env.spec, disable_env_checker=True).observation_space == env.observation_space
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -366,134 +346,3 @@ def test_after_the_end_only_reset_goes_on(worlds):
     env.reset()
     with pytest.raises(InputError, match=r"action must be in Discrete\(4\), got 4"):
         env.step(4)
-
-
-# Wrappers
-
-
-@pytest.mark.parametrize(
-    ("rule", "wanted"),
-    [  # a1 -> a2 -> a1 -> a2, stop, goal a2: walked 7.5 m for 2.5 m; distances 2.5, 0, 2.5, 0, 0
-        ("envdrop", [1, -1, 1, 2]),
-        ("success", [0, 0, 0, 1]),
-        ("spl", [0, 0, 0, 1 / 3]),
-        ("distance", [2.5, -2.5, 2.5, 0]),
-        (lambda done: done.path_length_m, [2.5, 5, 7.5, 7.5]),
-    ],
-)
-def test_rewards_by_hand(worlds, tmp_path, rule, wanted):
-    rows = json.loads((worlds[0] / "R2R" / "R2R_train.json").read_text())[:1]
-    rows[0].update(path=["a1", "a2"], path_id=7)
-    (tmp_path / "one.json").write_text(json.dumps(rows))
-    env = WithReward(make(worlds, split=str(tmp_path / "one.json")), rule)
-    env.reset(options={"episode": "7_0"})
-    # a1's candidates are a2, a7, a0; a2's are a3, a4, a1.
-    assert [env.step(action)[1] for action in (1, 3, 1, 0)] == pytest.approx(wanted)
-
-
-def test_the_goal_is_shown_in_the_agent_s_frame(worlds):
-    env = GoalInObservation(make(worlds))
-    row = next(e for e in env.unwrapped.source.table.episodes if (e.start, e.goal) == ("a0", "a3"))
-    observation, info = env.reset(options={"episode": row.instr_id})
-    heading = -(int(observation["view"]) % 12) * math.pi / 6  # a3 is north of a0: 7.5 m, and 1.5 m up
-    rise = math.atan2(1.5, 7.5)
-    wanted = [math.sin(heading), math.cos(heading), math.sin(rise), math.cos(rise)]
-    assert observation["goal"] == info["goal"]
-    assert observation["goal_angles"] == pytest.approx(wanted, abs=1e-6)
-    assert observation["goal_distance_m"] == pytest.approx([math.hypot(1.5, 7.5)])
-
-
-def test_wrappers_refuse_other_environments(worlds):
-    with pytest.raises(InputError, match="needs an environment of vln_clip"):
-        WithReward(gymnasium.make("CartPole-v1"), "success")
-    with pytest.raises(InputError, match="rule must be one of envdrop, success, spl, distance, got 'sucess'; did you"):
-        WithReward(make(worlds), "sucess")
-    flat = gymnasium.wrappers.FlattenObservation(make(worlds))
-    with pytest.raises(InputError, match="before observations are flattened"):
-        GoalInObservation(flat)
-
-
-# Bad input
-
-
-def lacking_store(worlds):
-    tables = toy_tables(worlds[0].parent / "other", scans=("alpha",))
-    return str(write_features(worlds[0].parent / "alpha_only.safetensors", tables))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"split": "val_unsene"}, "split must be one of train, val_seen, val_unseen, test, got 'val_unsene'; did you"),
-        ({"data": "/nowhere/at/all"}, "data must be a folder with R2R/ and connectivity/, got '/nowhere/at/all' which"),
-        ({"observation": "rgb"}, "needs the skybox images of every building, but .*alpha.* is missing"),
-        ({"observation": "features"}, "features must name a feature store or file"),
-        ({"observation": "feature"}, "observation must be one of .*; did you mean 'features'"),
-        ({"instruction": "token"}, "instruction must be one of .*; did you mean 'tokens'"),
-        ({"features": "toy"}, "features must only be given with observation='features'"),
-        (
-            {"observation": "features", "features": "clip_rn50x4"},
-            "vln_clip.extract --features clip_rn50x4 --dataset r2r",
-        ),
-        ({"observation": "features", "features": "clip_rn50x5"}, "did you mean 'clip_rn50x4'"),
-        ({"observation": "features", "features": "none"}, "observation='indices' is the blind one"),
-        ({"observation": "features", "features": lacking_store}, "lacks 13 of 21"),
-        ({"max_step": 3}, "argument must be one of .*; did you mean 'max_steps'"),
-        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
-        ({"max_tokens": 1}, "max_tokens must be at least 2, got 1"),
-        ({"render_mode": "rgb"}, "render_mode must be one of rgb_array, human, ansi, got 'rgb'; did you"),
-        ({"demo": {"seed": 1}}, "demo must only be given for the generated world"),
-    ],
-)
-def test_bad_arguments_are_told_in_one_sentence(worlds, wrong, message):
-    wrong = {key: value(worlds) if callable(value) else value for key, value in wrong.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gymnasium's own about render_mode
-        with pytest.raises(InputError, match=message) as told:
-            make(worlds, **wrong)
-    assert "\n" not in str(told.value)
-
-
-def test_a_missing_data_folder_says_where_to_get_the_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLN_CLIP_DATA", str(tmp_path / "data"))
-    with pytest.raises(InputError, match=r"R2R_train.json of split 'train' is missing; download .* VLN_CLIP_DATA"):
-        gymnasium.make("vln_clip/R2R-v0")
-
-
-@pytest.mark.parametrize(
-    ("demo", "message"),
-    [
-        ({"sead": 1}, "demo must be fields of DemoConfig, got {'sead': 1}"),
-        ({"face_px": 7}, "even number of at least 8"),
-    ],
-)
-def test_bad_demo_worlds_are_told(demo, message):
-    with pytest.raises(InputError, match=message):
-        gymnasium.make("vln_clip/Demo-v0", demo=demo)
-
-
-def test_a_broken_skybox_is_told_when_it_is_seen(worlds, tmp_path):
-    import shutil
-
-    broken = tmp_path / "demo"
-    shutil.copytree(worlds[1], broken)
-    for file in broken.glob("scans/*/*/*_skybox3_sami.jpg"):
-        file.write_bytes(file.read_bytes()[:100])
-    env = make(worlds, "rgb", data=str(broken))
-    with pytest.raises(InputError, match="skybox image must be a complete JPEG, got"):
-        env.reset(seed=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"episode": "9_9"},
-            r"options\['episode'\] must be an instr_id of the split 'train', such as '100_0', got '9_9'",
-        ),
-        ({"epsode": "100_0"}, "option of reset must be one of episode, got 'epsode'; did you mean 'episode'"),
-    ],
-)
-def test_bad_options_of_reset_are_told(worlds, options, message):
-    with pytest.raises(InputError, match=message):
-        make(worlds).reset(options=options)

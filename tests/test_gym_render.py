@@ -9,15 +9,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tests.gym_world import arguments, build_worlds
+from tests.gym_world import arguments
 from vln_clip.envs.gym.picture import MAP_PX, STRIP_PX, WIDTH_PX
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLN_CLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield build_worlds(tmp_path_factory.mktemp("worlds"))
 
 
 @pytest.fixture

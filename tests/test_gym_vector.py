@@ -5,17 +5,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.gym_world import OPTIONS, arguments, build_worlds, same
+from tests.gym_world import OPTIONS, arguments, same
 from vln_clip.envs.gym import VectorGoalInObservation, VectorWithReward, WalkVectorEnv, WithReward
 from vln_clip.envs.gym.goals import GoalInObservation
 from vln_clip.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLN_CLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield build_worlds(tmp_path_factory.mktemp("worlds"))
 
 
 def pair(worlds, name="indices", num_envs=3, mode=AutoresetMode.NEXT_STEP, wrap=None, wrap_many=None, **more):

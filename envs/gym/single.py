@@ -31,6 +31,7 @@ class WalkEnv(gymnasium.Env[dict[str, Any], np.int64]):
     ``reset(seed=...)`` decides the order of the episodes: shuffled passes over the split. ``reset()`` goes on in it,
     ``reset(options={"episode": instr_id})`` picks one.
 
+    Success is stopping less than 3 m from the goal along the graph; an episode cut off at ``max_steps`` has none.
     Everything that needs the goal is in ``info`` alone (``goal``, ``teacher_action``, ``distance_m``, ``shortest_m``,
     ``success``, ``reward_stop``, ``reward_progress``), and absent where goals are hidden.
 

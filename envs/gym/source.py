@@ -1,6 +1,7 @@
 """Opens what an environment shows: episodes, graphs, words, features and skyboxes of one data set."""
 
 import functools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from vln_clip.features import FeatureBank, FeatureStore, bank, dataset_key, find
 from vln_clip.paths import cache_dir, data_dir
 from vln_clip.tasks import r2r
 from vln_clip.tasks.text import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 _CACHED_PANORAMAS = 256  # 130 MB at the default size of the pictures
 
@@ -128,7 +131,13 @@ def _folder(dataset: str, options: Options) -> Path:
         if options.demo is not None:
             raise InputError("data and demo must not both be given: data names a world that stands, demo builds one")
         return options.folder
-    return demo_data(options.demo_config) if dataset == "demo" else data_dir()
+    return demo_data(options.demo_config, on_progress=_tell) if dataset == "demo" else data_dir()
+
+
+def _tell(done: int, total: int) -> None:
+    """Say why the first environment of a demo world takes its time."""
+    if done == 1:
+        logger.warning("the demo world of %d houses is being built, once; it stays in %s", total, cache_dir())
 
 
 def _vocabulary(dataset: str, data: Path) -> Vocabulary:

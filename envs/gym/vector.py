@@ -185,8 +185,8 @@ class WalkVectorEnv(VectorEnv[dict[str, Any], np.ndarray, np.ndarray]):
         """Return one seed per environment."""
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, int):
-            return [seed + i for i in range(self.num_envs)]
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise InputError(f"seed must be a number or a list of {self.num_envs}, got {len(seed)} seeds")
         return list(seed)
