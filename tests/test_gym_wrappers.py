@@ -9,7 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from tests.gym_world import arguments
-from vln_clip.envs.gym import GoalInObservation, WithReward
+from vln_clip.envs.gym import STOP, GoalInObservation, WithReward
 
 
 def make(worlds, name="indices", **more):
@@ -57,3 +57,10 @@ def test_the_goal_is_shown_in_the_agent_s_frame(worlds):
     assert observation["goal"] == info["goal"]
     assert observation["goal_angles"] == pytest.approx(wanted, abs=1e-6)
     assert observation["goal_distance_m"] == pytest.approx([math.hypot(1.5, 7.5)])
+    while info["teacher_action"] != STOP:
+        observation, *_, info = env.step(info["teacher_action"])
+    assert observation["view"] % 12 == 0  # looking north; the goal itself has no direction: ahead is said instead
+    env.unwrapped.walkers.view[0] = 15
+    observation, *_ = env.step(STOP)
+    assert observation["goal_angles"].tolist() == [0, 1, 0, 1]
+    assert observation["goal_distance_m"] == 0
