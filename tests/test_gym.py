@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.utils.env_checker import check_env
 
-from tests.gym_world import FEATURE_SHAPE, NUM_TOY_ACTIONS, NUM_TOY_VIEWPOINTS, OPTIONS, arguments, same
+from tests.gym_world import FEATURE_SHAPE, NUM_TOY_ACTIONS, NUM_TOY_VIEWPOINTS, OPTIONS, TINY, arguments, same
 from vln_clip.envs.gym import GoalInObservation, WithReward
 from vln_clip.envs.gym.order import shuffled_row
 from vln_clip.envs.registration import IDS, register_envs
@@ -346,3 +347,14 @@ def test_after_the_end_only_reset_goes_on(worlds):
     env.reset()
     with pytest.raises(InputError, match=r"action must be in Discrete\(4\), got 4"):
         env.step(4)
+
+
+def test_a_demo_world_is_built_once_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VLN_CLIP_CACHE", str(tmp_path))
+    infos = []
+    for _ in range(2):
+        env = gymnasium.make("vln_clip/Demo-v0", split="val_unseen", demo=asdict(TINY))
+        infos.append(env.reset(seed=0)[1])
+    assert infos[0] == infos[1]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"the demo world of 3 houses is being built, once; it stays in {tmp_path}"]

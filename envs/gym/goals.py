@@ -48,7 +48,7 @@ class GoalInObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructor
         return {name: value[0] for name, value in _goal_parts(self.env, *columns).items()}
 
 
-class VectorGoalInObservation(VectorWrapper[Any, Any, Any, Any, Any]):
+class VectorGoalInObservation(VectorWrapper):
     """Adds where the goals are to the vector environment, ``final_obs`` included; see ``GoalInObservation``."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:

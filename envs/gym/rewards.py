@@ -102,7 +102,7 @@ class WithReward(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, info
 
 
-class VectorWithReward(VectorWrapper[Any, Any, Any, Any, Any]):
+class VectorWithReward(VectorWrapper):
     """Replaces the reward of the vector environment; arguments as for ``WithReward``, any autoreset mode."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], rule: str | Rule) -> None:
