@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from tests.gym_world import build_worlds
 from tests.toy_runs import World
 from tests.toy_world import point_to
 
@@ -38,3 +39,17 @@ def world(trained, monkeypatch):
 def own_world(tmp_path, monkeypatch):
     """A toy data folder that a test may spoil."""
     return World(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def built_worlds(tmp_path_factory):
+    """A toy data folder and a tiny demo world, made once."""
+    return build_worlds(tmp_path_factory.mktemp("worlds"))
+
+
+@pytest.fixture
+def worlds(built_worlds, monkeypatch):
+    """Both folders, with a cache of their own and no other data folder."""
+    monkeypatch.setenv("VLN_CLIP_CACHE", str(built_worlds[0].parent / "cache"))
+    monkeypatch.delenv("VLN_CLIP_DATA", raising=False)
+    return built_worlds
