@@ -13,10 +13,9 @@ from vln_clip.envs.gym.options import Options
 from vln_clip.envs.gym.rewards import Transition, progress_part, stop_part
 from vln_clip.envs.gym.source import Source
 from vln_clip.errors import InputError
-from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
+from vln_clip.records import NUM_HEADINGS
 
 STOP = 0
-_MANY = 64  # from here on a table of all angles is worth its 30 MB (R2R)
 
 Arrays = dict[str, Any]
 
@@ -39,7 +38,7 @@ class Walkers:
         self.source, self.options = source, options
         self.table, self.world = source.table, source.world
         self.num_actions = source.world.neighbor.shape[1] + 1
-        self._candidates = _CandidateTables(source, ready=size >= _MANY)
+        self._candidates = _CandidateTables(source)
         self._ids = np.array([episode.instr_id for episode in self.table.episodes], dtype=object)
         self._texts = np.array([episode.instruction for episode in self.table.episodes], dtype=object)
         self._viewpoint_ids = np.array(source.tables.viewpoint_ids, dtype=object)
@@ -188,49 +187,24 @@ class _CandidateTables:
 
     Args:
         source: the graphs.
-        ready: compute the angles from every heading now, not when they are seen; the numbers are the same.
     """
 
-    def __init__(self, source: Source, ready: bool) -> None:
+    def __init__(self, source: Source) -> None:
         tables, world = source.tables, source.world
         N, A = len(tables.viewpoint_ids), tables.neighbor.shape[1] + 1
         self.mask = torch.zeros(N, A, dtype=torch.int8)
         self.mask[:, STOP] = 1
         self.mask[:, 1:] = world.neighbor >= 0
         self.viewpoint = torch.cat([torch.arange(N)[:, None], world.neighbor], 1)
-        self.view = torch.cat([torch.zeros(N, 1, dtype=torch.int64), world.candidate_view], 1)
+        # The world has its column for stop at the end.
+        self.view, self.angles = world.candidate_view.roll(1, 1), world.candidate_angles.roll(1, 1)
         ends = tables.position[tables.neighbor.clip(0)]
         length_m = np.where(tables.neighbor >= 0, np.linalg.norm(ends - tables.position[:, None], axis=-1), 0.0)
         self.length_m = torch.from_numpy(np.pad(length_m, ((0, 0), (1, 0))))  # (N, A); 0 for stop and padding
-        # The heading relative to the agent's is the difference of two angles: its sine and cosine follow from theirs.
-        real = (world.neighbor >= 0).double()
-        self._sine = world.bearing.sin() * real
-        self._cosine = world.bearing.cos() * real
-        self._rise = torch.stack([world.elevation.sin() * real, world.elevation.cos() * real], -1).float()
-        heading = torch.arange(NUM_HEADINGS, dtype=torch.float64) * HEADING_STEP_RAD
-        self._own_sine, self._own_cosine = heading.sin(), heading.cos()
-        self._ready: torch.Tensor | None = None  # (12 N, A, 4)
-        if ready:
-            every = torch.arange(N)
-            self._ready = torch.cat([self._angles(every, torch.full((N,), step)) for step in range(NUM_HEADINGS)])
-
-    def _angles(self, viewpoint: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        """Return (B, A, 4) float32 from B viewpoints along heading steps (B,)."""
-        sine, cosine = self._sine[viewpoint], self._cosine[viewpoint]  # (B, A - 1)
-        own_sine, own_cosine = self._own_sine[step, None], self._own_cosine[step, None]
-        angles = torch.zeros(len(viewpoint), self.mask.shape[1], 4)
-        angles[:, 1:, 0] = sine * own_cosine - cosine * own_sine
-        angles[:, 1:, 1] = cosine * own_cosine + sine * own_sine
-        angles[:, 1:, 2:] = self._rise[viewpoint]
-        return angles.clamp_(-1, 1)
 
     def at(self, viewpoint: torch.Tensor, view: torch.Tensor) -> Arrays:
         """Return what is known of the candidates from B places."""
-        step = view % NUM_HEADINGS
-        if self._ready is None:
-            angles = self._angles(viewpoint, step)
-        else:
-            angles = self._ready.index_select(0, step * len(self.mask) + viewpoint)
+        angles = self.angles.index_select(0, viewpoint * NUM_HEADINGS + view % NUM_HEADINGS)  # (B, A, 4)
         candidate_view = self.view.index_select(0, viewpoint)  # whole rows at once: index_select is far faster
         candidate_view[:, STOP] = view
         return {
