@@ -135,7 +135,7 @@ def _spans(inside: np.ndarray, width_px: int, height_px: int) -> tuple[np.ndarra
         height_px: height of a view.
 
     Returns:
-        First column and the one after the last, (V, 6, H) int32 each; empty where the first is not smaller.
+        First column and the one after the last, (V, 6, H) int16 each; empty where the first is not smaller.
     """
     slope = inside[..., :1]  # (V, 6, 4, 1)
     at_zero = inside[..., 1:2] * np.arange(height_px) + inside[..., 2:]  # (V, 6, 4, H)
@@ -145,7 +145,7 @@ def _spans(inside: np.ndarray, width_px: int, height_px: int) -> tuple[np.ndarra
     high = np.where(slope < 0, crossing, np.inf).min(axis=2)
     first = np.ceil(np.clip(low - _SEAM_PX, 0, width_px))
     stop = np.floor(np.clip(high + _SEAM_PX, -1, width_px - 1)) + 1
-    return first.astype(np.int32), stop.astype(np.int32)
+    return first.astype(np.int16), stop.astype(np.int16)
 
 
 def _make_patch(
@@ -161,7 +161,7 @@ def _make_patch(
     column, row, normal = texel @ ends
     source = [int((values / normal).min()) for values in (column, row)]
     source += [int((values / normal).max()) + 2 for values in (column, row)]
-    columns = np.arange(left, right, dtype=np.int32)
+    columns = np.arange(left, right, dtype=np.int16)
     begin, end = first[top:bottom, None], stop[top:bottom, None]
     mask = ((columns >= begin) & (columns < end)).view(np.uint8) if masked else None
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]])

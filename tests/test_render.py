@@ -74,7 +74,7 @@ def test_panorama_has_36_views_in_view_order_also_when_drawn_in_portions(drawer,
     assert views.shape == (36, 12, 16, 3)
     alone = render_views(faces, LEVEL, [3 * math.pi / 6], [math.pi / 6], 16, 12)
     assert torch.equal(views[27], alone[0])
-    for name in ("_MAX_PLANNED_PX", "_PORTION_PX", "_CPU_TORCH_PORTION_PX"):
+    for name in ("_MAX_PLANNED_PX", "_OPENCV_PORTION_PX", "_CPU_TORCH_PORTION_PX"):
         monkeypatch.setattr(render, name, 1000)
     assert torch.equal(panorama_views(faces, LEVEL, 16, 12), views)
 
@@ -121,6 +121,8 @@ def test_wrong_faces_and_poses_are_refused():
         render_views(plain_faces(), LEVEL, [0.0, 1.0], [0.0])
     with pytest.raises(ValueError, match="vfov_rad must be between 0 and pi, got 60"):
         render_views(plain_faces(), LEVEL, [0.0], [0.0], vfov_rad=60)
+    with pytest.raises(ValueError, match="1 to 32767, got 0 and 480"):
+        render_views(plain_faces(), LEVEL, [0.0], [0.0], width_px=0)
     with pytest.raises(TypeError, match=r"uint16, got torch\.uint8"):
         render_depth(torch.zeros(6, 4, 4, dtype=torch.uint8), LEVEL, [0.0], [0.0])
 
