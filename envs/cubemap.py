@@ -54,7 +54,7 @@ def pixel_matrices(
     sin_h, cos_h, sin_e, cos_e = np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation)
     forward = np.stack([sin_h * cos_e, cos_h * cos_e, sin_e], axis=-1)  # (V, 3)
     right = np.stack([cos_h, -sin_h, np.zeros_like(sin_h)], axis=-1)
-    down = -np.cross(right, forward)
+    down = np.stack([sin_h * sin_e, cos_h * sin_e, -cos_e], axis=-1)  # forward x right
     pixel = 2 * math.tan(vfov_rad / 2) / height_px
     corner = forward + pixel * (right * (1 - width_px) / 2 + down * (1 - height_px) / 2)  # center of pixel (0, 0)
     return rotation.T @ np.stack([pixel * right, pixel * down, corner], axis=-1)

@@ -167,14 +167,13 @@ def _make_patch(
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(first[rows].min()), int(stop[rows].max())
     # Along a row s and t have their extremes at its ends.
-    ends = np.stack([np.concatenate([first[rows], stop[rows] - 1]), np.tile(rows, 2), np.ones(2 * len(rows))])
-    column, row, normal = texel @ ends
-    texels = np.stack([column, row]) / normal - 1  # without the border
-    low = np.clip(texels.min(axis=1).astype(int), 0, size_px - 1)
-    high = np.clip(texels.max(axis=1).astype(int) + 2, 1, size_px)
+    ends = np.array([first[rows], stop[rows] - 1])
+    at_ends = texel[:, 0, None, None] * ends + (texel[:, 1, None] * rows + texel[:, 2, None])[:, None]  # (3, 2, h)
+    texels = at_ends[:2] / at_ends[2] - 1  # without the border
+    (low_s, low_t), (high_s, high_t) = texels.min(axis=(1, 2)).tolist(), texels.max(axis=(1, 2)).tolist()
+    source = max(0, int(low_s)), max(0, int(low_t)), min(size_px, int(high_s) + 2), min(size_px, int(high_t) + 2)
     columns = np.arange(left, right, dtype=np.int16)
     begin, end = first[top:bottom, None], stop[top:bottom, None]
     mask = ((columns >= begin) & (columns < end)).view(np.uint8) if masked else None
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top], [0.0, 0.0, 1.0]])
-    source = int(low[0]), int(low[1]), int(high[0]), int(high[1])
     return Patch(view, face, texel @ shift, (left, top, right, bottom), mask, source)
