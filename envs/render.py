@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vln_clip.envs.cubemap import pixel_matrices, pixel_rays, sample_colors, sample_ranges, stack_faces
 from vln_clip.envs.skybox import NUM_FACES, load_skybox, load_skybox_depth
-from vln_clip.envs.warp import Patch, draw_views, opencv, plan_views
+from vln_clip.envs.warp import Patch, draw_ranges, draw_views, opencv, plan_views
 from vln_clip.records import (
     NUM_VIEWS,
     VIEW_HEIGHT_PX,
@@ -76,11 +76,8 @@ def render_views(
             views[place] = sample_colors(texture, rays)
         return views
     source = np.ascontiguousarray(faces.numpy())
-    for place in _portions(len(matrices), width_px * height_px, _OPENCV_PORTION_PX):
-        part = matrices[place]
-        kept = len(part) * width_px * height_px <= _MAX_PLANNED_PX
-        make_plan = _kept_plan if kept else _kept_plan.__wrapped__
-        draw_views(source, make_plan(part.tobytes(), width_px, height_px, faces.shape[1]), views.numpy()[place])
+    for place, plan in _plans(matrices, width_px, height_px, faces.shape[1]):
+        draw_views(source, plan, views.numpy()[place])
     return views
 
 
@@ -127,10 +124,22 @@ def render_depth(
     _check_faces(depth_faces, (), torch.uint16)
     matrices = _matrices(rotation, headings_rad, elevations_rad, width_px, height_px, vfov_rad)
     depth = depth_faces.new_empty((len(matrices), height_px, width_px))
-    ranges = depth_faces.to(torch.int32)
-    for place, rays in _rays(matrices, width_px, height_px, depth_faces.device):
-        # Rays have length 1 along the optical axis: 1 / length is the cosine of the angle to it.
-        depth[place] = (sample_ranges(ranges, rays) / rays.norm(dim=0)).round_().to(torch.int32).to(torch.uint16)
+    if depth_faces.device.type != "cpu" or not opencv():
+        ranges = depth_faces.to(torch.int32)
+        for place, rays in _rays(matrices, width_px, height_px, depth_faces.device):
+            # Rays have length 1 along the optical axis: 1 / length is the cosine of the angle to it.
+            drawn = sample_ranges(ranges, rays) / rays.square().sum(dim=0).sqrt()
+            depth[place] = drawn.round_().to(torch.int32).to(torch.uint16)
+        return depth
+    source, target = np.ascontiguousarray(depth_faces.numpy()), depth.numpy()
+    for place, plan in _plans(matrices, width_px, height_px, source.shape[1]):
+        draw_ranges(source, plan, target[place])
+    tangent = np.float32(math.tan(vfov_rad / 2))
+    across = (np.arange(width_px, dtype=np.float32) + np.float32(0.5 - width_px / 2)) * 2 / height_px * tangent
+    down = (np.arange(height_px, dtype=np.float32) + np.float32(0.5 - height_px / 2)) * 2 / height_px * tangent
+    cosine = 1 / np.sqrt(1 + across**2 + down[:, None] ** 2)  # of the angle to the optical axis
+    for view in target:
+        view[:] = np.rint(view * cosine)
     return depth
 
 
@@ -203,6 +212,15 @@ def _rays(matrices: np.ndarray, width_px: int, height_px: int, device: torch.dev
     """Return portions of views with the rays of their pixels, (3, v, H, W) float32."""
     for place in _portions(len(matrices), width_px * height_px, _torch_portion_px(device)):
         yield place, pixel_rays(matrices[place], width_px, height_px, device)
+
+
+def _plans(matrices: np.ndarray, width_px: int, height_px: int, size_px: int) -> Iterator[tuple[slice, list[Patch]]]:
+    """Return portions of views with their patches."""
+    for place in _portions(len(matrices), width_px * height_px, _OPENCV_PORTION_PX):
+        part = matrices[place]
+        kept = len(part) * width_px * height_px <= _MAX_PLANNED_PX
+        make_plan = _kept_plan if kept else _kept_plan.__wrapped__
+        yield place, make_plan(part.tobytes(), width_px, height_px, size_px)
 
 
 def _torch_portion_px(device: torch.device) -> int:

@@ -73,18 +73,41 @@ def draw_views(faces: np.ndarray, patches: list[Patch], out: np.ndarray) -> None
     cv2 = opencv()
     assert cv2 is not None
     textures = _load_textures(cv2, faces, patches)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     canvas, scratch = np.empty((2, *out.shape[1:3], 4), np.uint8)
     for number, patch in enumerate(patches):
-        left, top, right, bottom = patch.box
-        size, target = (right - left, bottom - top), canvas[top:bottom, left:right]
-        drawn = target if patch.mask is None else scratch[: size[1], : size[0]]
-        # With a constant border OpenCV needs half the time that it needs to clamp to the edge by itself.
-        cv2.warpPerspective(textures[patch.face], patch.matrix, size, drawn, flags, cv2.BORDER_CONSTANT)
-        if patch.mask is not None:
-            cv2.copyTo(drawn, patch.mask, target)
+        _draw_patch(cv2, textures[patch.face], patch, canvas, scratch, cv2.INTER_LINEAR)
         if number + 1 == len(patches) or patches[number + 1].view != patch.view:
             cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB, dst=out[patch.view])
+
+
+def draw_ranges(depth_faces: np.ndarray, patches: list[Patch], out: np.ndarray) -> None:
+    """Draw stored ranges, each pixel from the nearest texel.
+
+    Args:
+        depth_faces: (6, S, S) uint16.
+        patches: of ``plan_views``, for the size of these faces.
+        out: (V, H, W) uint16, is overwritten.
+    """
+    cv2 = opencv()
+    assert cv2 is not None
+    seen = {patch.face for patch in patches}
+    textures = {face: cv2.copyMakeBorder(depth_faces[face], 1, 1, 1, 1, cv2.BORDER_REPLICATE) for face in seen}
+    scratch = np.empty(out.shape[1:], np.uint16)
+    for patch in patches:
+        _draw_patch(cv2, textures[patch.face], patch, out[patch.view], scratch, cv2.INTER_NEAREST)
+
+
+def _draw_patch(
+    cv2: ModuleType, texture: np.ndarray, patch: Patch, canvas: np.ndarray, scratch: np.ndarray, interpolation: int
+) -> None:
+    """Draw one patch into the picture of its view, by way of a scratch picture where it is masked."""
+    left, top, right, bottom = patch.box
+    size, target = (right - left, bottom - top), canvas[top:bottom, left:right]
+    drawn = target if patch.mask is None else scratch[: size[1], : size[0]]
+    # With a constant border OpenCV needs half the time that it needs to clamp to the edge by itself.
+    cv2.warpPerspective(texture, patch.matrix, size, drawn, interpolation | cv2.WARP_INVERSE_MAP, cv2.BORDER_CONSTANT)
+    if patch.mask is not None:
+        cv2.copyTo(drawn, patch.mask, target)
 
 
 def _load_textures(cv2: ModuleType, faces: np.ndarray, patches: list[Patch]) -> dict[int, np.ndarray]:
