@@ -69,6 +69,14 @@ def pixel_rays(matrices: np.ndarray, width_px: int, height_px: int, device: torc
     return along.to(device) + down.to(device)
 
 
+def axis_cosines(width_px: int, height_px: int, vfov_rad: float) -> np.ndarray:
+    """Return the cosine of the angle between the ray of every pixel and the optical axis, (H, W) float32."""
+    pixel = 2 * math.tan(vfov_rad / 2) / height_px
+    across = (np.arange(width_px) - (width_px - 1) / 2) * pixel
+    down = (np.arange(height_px) - (height_px - 1) / 2) * pixel
+    return (1 / np.sqrt(1 + across**2 + down[:, None] ** 2)).astype(np.float32)
+
+
 def meet_faces(rays: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Find where rays meet the cube.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vln_clip.envs.cubemap import pixel_matrices, pixel_rays, sample_colors, sample_ranges, stack_faces
+from vln_clip.envs.cubemap import axis_cosines, pixel_matrices, pixel_rays, sample_colors, sample_ranges, stack_faces
 from vln_clip.envs.skybox import NUM_FACES, load_skybox, load_skybox_depth
 from vln_clip.envs.warp import Patch, draw_ranges, draw_views, opencv, plan_views
 from vln_clip.records import (
@@ -124,22 +124,17 @@ def render_depth(
     _check_faces(depth_faces, (), torch.uint16)
     matrices = _matrices(rotation, headings_rad, elevations_rad, width_px, height_px, vfov_rad)
     depth = depth_faces.new_empty((len(matrices), height_px, width_px))
+    cosines = axis_cosines(width_px, height_px, vfov_rad)
     if depth_faces.device.type != "cpu" or not opencv():
-        ranges = depth_faces.to(torch.int32)
+        ranges, factor = depth_faces.to(torch.int32), torch.from_numpy(cosines).to(depth_faces.device)
         for place, rays in _rays(matrices, width_px, height_px, depth_faces.device):
-            # Rays have length 1 along the optical axis: 1 / length is the cosine of the angle to it.
-            drawn = sample_ranges(ranges, rays) / rays.square().sum(dim=0).sqrt()
-            depth[place] = drawn.round_().to(torch.int32).to(torch.uint16)
+            depth[place] = (sample_ranges(ranges, rays) * factor).round_().to(torch.int32).to(torch.uint16)
         return depth
-    source, target = np.ascontiguousarray(depth_faces.numpy()), depth.numpy()
+    source = np.ascontiguousarray(depth_faces.numpy())
     for place, plan in _plans(matrices, width_px, height_px, source.shape[1]):
-        draw_ranges(source, plan, target[place])
-    tangent = np.float32(math.tan(vfov_rad / 2))
-    across = (np.arange(width_px, dtype=np.float32) + np.float32(0.5 - width_px / 2)) * 2 / height_px * tangent
-    down = (np.arange(height_px, dtype=np.float32) + np.float32(0.5 - height_px / 2)) * 2 / height_px * tangent
-    cosine = 1 / np.sqrt(1 + across**2 + down[:, None] ** 2)  # of the angle to the optical axis
-    for view in target:
-        view[:] = np.rint(view * cosine)
+        draw_ranges(source, plan, depth.numpy()[place])
+    for view in depth.numpy():
+        view[:] = np.rint(view * cosines)
     return depth
 
 
