@@ -54,7 +54,7 @@ def pixel_matrices(
     sin_h, cos_h, sin_e, cos_e = np.sin(heading), np.cos(heading), np.sin(elevation), np.cos(elevation)
     forward = np.stack([sin_h * cos_e, cos_h * cos_e, sin_e], axis=-1)  # (V, 3)
     right = np.stack([cos_h, -sin_h, np.zeros_like(sin_h)], axis=-1)
-    down = -np.cross(right, forward)
+    down = np.stack([sin_h * sin_e, cos_h * sin_e, -cos_e], axis=-1)  # forward x right
     pixel = 2 * math.tan(vfov_rad / 2) / height_px
     corner = forward + pixel * (right * (1 - width_px) / 2 + down * (1 - height_px) / 2)  # center of pixel (0, 0)
     return rotation.T @ np.stack([pixel * right, pixel * down, corner], axis=-1)
@@ -67,6 +67,14 @@ def pixel_rays(matrices: np.ndarray, width_px: int, height_px: int, device: torc
     rows = torch.arange(height_px, dtype=torch.float64)[:, None]
     along, down = (steps[0] * columns).float(), (steps[1] * rows + steps[2]).float()  # (3, V, 1, W), (3, V, H, 1)
     return along.to(device) + down.to(device)
+
+
+def axis_cosines(width_px: int, height_px: int, vfov_rad: float) -> np.ndarray:
+    """Return the cosine of the angle between the ray of every pixel and the optical axis, (H, W) float32."""
+    pixel = 2 * math.tan(vfov_rad / 2) / height_px
+    across = (np.arange(width_px) - (width_px - 1) / 2) * pixel
+    down = (np.arange(height_px) - (height_px - 1) / 2) * pixel
+    return (1 / np.sqrt(1 + across**2 + down[:, None] ** 2)).astype(np.float32)
 
 
 def meet_faces(rays: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vln_clip.envs.cubemap import pixel_matrices, pixel_rays, sample_colors, sample_ranges, stack_faces
+from vln_clip.envs.cubemap import axis_cosines, pixel_matrices, pixel_rays, sample_colors, sample_ranges, stack_faces
 from vln_clip.envs.skybox import NUM_FACES, load_skybox, load_skybox_depth
-from vln_clip.envs.warp import Patch, draw_views, opencv, plan_views
+from vln_clip.envs.warp import Patch, draw_ranges, draw_views, opencv, plan_views
 from vln_clip.records import (
     NUM_VIEWS,
     VIEW_HEIGHT_PX,
@@ -36,9 +36,12 @@ __all__ = [
 
 # Plans for more pixels than this are not kept: their masks take up to a byte per pixel.
 _MAX_PLANNED_PX = 1_500_000
-# Views are drawn in portions of so many pixels: torch on the CPU is fastest inside the processor's cache.
-_PORTION_PX = 16_000_000
+# Views are drawn in portions of so many pixels: for OpenCV because of the masks, for torch because of its temporary
+# arrays (some 60 bytes per pixel), on the CPU so few that they stay in the processor's cache.
+_OPENCV_PORTION_PX = 16_000_000
+_DEVICE_PORTION_PX = 4_000_000
 _CPU_TORCH_PORTION_PX = 160_000
+_MAX_EDGE_PX = 32_767  # OpenCV counts pixels in 16 bits
 
 
 def render_views(
@@ -73,11 +76,8 @@ def render_views(
             views[place] = sample_colors(texture, rays)
         return views
     source = np.ascontiguousarray(faces.numpy())
-    for place in _portions(len(matrices), width_px * height_px, _PORTION_PX):
-        part = matrices[place]
-        kept = len(part) * width_px * height_px <= _MAX_PLANNED_PX
-        make_plan = _kept_plan if kept else _kept_plan.__wrapped__
-        draw_views(source, make_plan(part.tobytes(), width_px, height_px, faces.shape[1]), views.numpy()[place])
+    for place, plan in _plans(matrices, width_px, height_px, faces.shape[1]):
+        draw_views(source, plan, views.numpy()[place])
     return views
 
 
@@ -124,10 +124,17 @@ def render_depth(
     _check_faces(depth_faces, (), torch.uint16)
     matrices = _matrices(rotation, headings_rad, elevations_rad, width_px, height_px, vfov_rad)
     depth = depth_faces.new_empty((len(matrices), height_px, width_px))
-    ranges = depth_faces.to(torch.int32)
-    for place, rays in _rays(matrices, width_px, height_px, depth_faces.device):
-        # Rays have length 1 along the optical axis: 1 / length is the cosine of the angle to it.
-        depth[place] = (sample_ranges(ranges, rays) / rays.norm(dim=0)).round_().to(torch.int32).to(torch.uint16)
+    cosines = axis_cosines(width_px, height_px, vfov_rad)
+    if depth_faces.device.type != "cpu" or not opencv():
+        ranges, factor = depth_faces.to(torch.int32), torch.from_numpy(cosines).to(depth_faces.device)
+        for place, rays in _rays(matrices, width_px, height_px, depth_faces.device):
+            depth[place] = (sample_ranges(ranges, rays) * factor).round_().to(torch.int32).to(torch.uint16)
+        return depth
+    source = np.ascontiguousarray(depth_faces.numpy())
+    for place, plan in _plans(matrices, width_px, height_px, source.shape[1]):
+        draw_ranges(source, plan, depth.numpy()[place])
+    for view in depth.numpy():
+        view[:] = np.rint(view * cosines)
     return depth
 
 
@@ -146,11 +153,17 @@ def render_equirectangular(faces: Tensor, rotation: np.ndarray | Tensor, width_p
     _check_faces(faces, (3,), torch.uint8)
     if width_px < 2 or width_px % 2:
         raise ValueError(f"width_px must be even and positive, got {width_px}")
+    height_px = width_px // 2
     heading = (torch.arange(width_px, dtype=torch.float64) + 0.5) * (2 * math.pi / width_px) - math.pi
-    elevation = math.pi / 2 - (torch.arange(width_px // 2, dtype=torch.float64)[:, None] + 0.5) * 2 * math.pi / width_px
-    world = [heading.sin() * elevation.cos(), heading.cos() * elevation.cos(), elevation.sin().expand(-1, width_px)]
-    rays = torch.einsum("wc,whx->chx", torch.from_numpy(_as_rotation(rotation)), torch.stack(world))
-    return sample_colors(stack_faces(faces), rays[:, None].float().to(faces.device))[0]
+    elevation = math.pi / 2 - (torch.arange(height_px, dtype=torch.float64)[:, None] + 0.5) * (math.pi / height_px)
+    texture, picture = stack_faces(faces), faces.new_empty((height_px, width_px, 3))
+    to_camera = torch.from_numpy(_as_rotation(rotation).T.copy())
+    for rows in _portions(height_px, width_px, _torch_portion_px(faces.device)):
+        level, upward = elevation[rows].cos(), elevation[rows].sin()
+        world = torch.stack([heading.sin() * level, heading.cos() * level, upward.expand(-1, width_px)])  # (3, h, W)
+        rays = torch.einsum("cw,whx->chx", to_camera, world).float().to(faces.device)
+        picture[rows] = sample_colors(texture, rays[:, None])[0]
+    return picture
 
 
 def _check_faces(faces: Tensor, channels: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -177,24 +190,36 @@ def _matrices(
     """Check the poses and sizes of views and return ``pixel_matrices``."""
     if len(headings_rad) != len(elevations_rad):
         raise ValueError(f"headings and elevations must pair up, got {len(headings_rad)} and {len(elevations_rad)}")
-    if width_px < 1 or height_px < 1:
-        raise ValueError(f"width_px and height_px must be positive, got {width_px} and {height_px}")
+    if not (1 <= width_px <= _MAX_EDGE_PX and 1 <= height_px <= _MAX_EDGE_PX):
+        raise ValueError(f"width_px and height_px must be 1 to {_MAX_EDGE_PX}, got {width_px} and {height_px}")
     if not 0 < vfov_rad < math.pi:
         raise ValueError(f"vfov_rad must be between 0 and pi, got {vfov_rad}")
     return pixel_matrices(_as_rotation(rotation), headings_rad, elevations_rad, width_px, height_px, vfov_rad)
 
 
-def _portions(num_views: int, view_px: int, portion_px: int) -> Iterator[slice]:
-    """Cut views into portions of at least one."""
-    step = max(1, portion_px // view_px)
-    return (slice(first, first + step) for first in range(0, num_views, step))
+def _portions(count: int, each_px: int, portion_px: int) -> Iterator[slice]:
+    """Cut views (or rows of a picture) into portions of at least one."""
+    step = max(1, portion_px // each_px)
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
 
 def _rays(matrices: np.ndarray, width_px: int, height_px: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
     """Return portions of views with the rays of their pixels, (3, v, H, W) float32."""
-    portion_px = _CPU_TORCH_PORTION_PX if device.type == "cpu" else _PORTION_PX
-    for place in _portions(len(matrices), width_px * height_px, portion_px):
+    for place in _portions(len(matrices), width_px * height_px, _torch_portion_px(device)):
         yield place, pixel_rays(matrices[place], width_px, height_px, device)
+
+
+def _plans(matrices: np.ndarray, width_px: int, height_px: int, size_px: int) -> Iterator[tuple[slice, list[Patch]]]:
+    """Return portions of views with their patches."""
+    for place in _portions(len(matrices), width_px * height_px, _OPENCV_PORTION_PX):
+        part = matrices[place]
+        kept = len(part) * width_px * height_px <= _MAX_PLANNED_PX
+        make_plan = _kept_plan if kept else _kept_plan.__wrapped__
+        yield place, make_plan(part.tobytes(), width_px, height_px, size_px)
+
+
+def _torch_portion_px(device: torch.device) -> int:
+    return _CPU_TORCH_PORTION_PX if device.type == "cpu" else _DEVICE_PORTION_PX
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,7 +15,6 @@ from torch import Tensor
 from vln_clip.errors import InputError
 
 NUM_FACES = 6
-DEPTH_UNITS_PER_M = 4000
 _ADVICE = "download the skybox images of this scan again"
 
 

@@ -74,7 +74,7 @@ def test_panorama_has_36_views_in_view_order_also_when_drawn_in_portions(drawer,
     assert views.shape == (36, 12, 16, 3)
     alone = render_views(faces, LEVEL, [3 * math.pi / 6], [math.pi / 6], 16, 12)
     assert torch.equal(views[27], alone[0])
-    for name in ("_MAX_PLANNED_PX", "_PORTION_PX", "_CPU_TORCH_PORTION_PX"):
+    for name in ("_MAX_PLANNED_PX", "_OPENCV_PORTION_PX", "_CPU_TORCH_PORTION_PX"):
         monkeypatch.setattr(render, name, 1000)
     assert torch.equal(panorama_views(faces, LEVEL, 16, 12), views)
 
@@ -105,6 +105,20 @@ def test_opencv_and_torch_draw_the_same(monkeypatch):
         assert (error > 2).sum() <= 1, case  # a pixel center on a seam may show either face
 
 
+def test_opencv_and_torch_draw_the_same_depth(monkeypatch):
+    pytest.importorskip("cv2", minversion="5")
+    generator = np.random.default_rng(1)
+    for case in range(20):
+        pose = random_rotation(generator), generator.uniform(0, 6.3, 2), generator.uniform(-1.57, 1.57, 2)
+        view = (room_depth(64), *pose, 90, 70, generator.uniform(0.1, 2.0))
+        drawn = render_depth(*view)
+        with monkeypatch.context() as without:
+            without.setattr(render, "opencv", lambda: None)
+            expected = render_depth(*view)
+        # A pixel center between two texels may show either.
+        assert (abs(drawn.numpy().astype(int) - expected.numpy()) > 1).mean() < 0.001, case
+
+
 @pytest.mark.parametrize(("version", "said"), [("4.12.0", r"4\.12\.0 rounds positions"), (None, "is not installed")])
 def test_without_new_opencv_torch_draws_and_it_is_said(version, said, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "cv2", version and SimpleNamespace(__version__=version))
@@ -121,6 +135,8 @@ def test_wrong_faces_and_poses_are_refused():
         render_views(plain_faces(), LEVEL, [0.0, 1.0], [0.0])
     with pytest.raises(ValueError, match="vfov_rad must be between 0 and pi, got 60"):
         render_views(plain_faces(), LEVEL, [0.0], [0.0], vfov_rad=60)
+    with pytest.raises(ValueError, match="1 to 32767, got 0 and 480"):
+        render_views(plain_faces(), LEVEL, [0.0], [0.0], width_px=0)
     with pytest.raises(TypeError, match=r"uint16, got torch\.uint8"):
         render_depth(torch.zeros(6, 4, 4, dtype=torch.uint8), LEVEL, [0.0], [0.0])
 
@@ -141,7 +157,7 @@ def room_depth(size_px: int) -> torch.Tensor:
     return torch.from_numpy((ranges * 4000).round().astype(np.uint16))
 
 
-def test_depth_of_a_wall_ahead_is_its_distance_everywhere():
+def test_depth_of_a_wall_ahead_is_its_distance_everywhere(drawer):
     depth = render_depth(room_depth(64), LEVEL, [0.0, math.pi], [0.0, 0.0], 64, 64, math.pi / 2)
     assert depth.dtype == torch.uint16
     # Pixel centers are texel centers: 3 m * 4000; the wall covers |s| <= 2 / 3 and |t| <= 1.5 / 3 of the view.
@@ -149,7 +165,7 @@ def test_depth_of_a_wall_ahead_is_its_distance_everywhere():
     assert np.abs(wall - 12000).max() <= 1
 
 
-def test_depth_of_slanted_walls_is_along_the_optical_axis():
+def test_depth_of_slanted_walls_is_along_the_optical_axis(drawer):
     depth = render_depth(room_depth(512), LEVEL, [0.6], [-0.4], 200, 150, 1.0)[0].numpy()
     row, column = np.mgrid[:150, :200]
     tangent = math.tan(0.5)
@@ -164,7 +180,7 @@ def test_depth_of_slanted_walls_is_along_the_optical_axis():
     assert len(np.unique(depth)) > 1000  # not rounded to 256 levels
 
 
-def test_depth_without_reading_stays_zero_and_is_not_interpolated():
+def test_depth_without_reading_stays_zero_and_is_not_interpolated(drawer):
     ranges = torch.full((6, 8, 8), 4000, dtype=torch.int32)
     ranges[3, :, :4] = 0
     depth = render_depth(ranges.to(torch.uint16), LEVEL, [0.0], [0.0], 80, 60).to(torch.int32)[0]
