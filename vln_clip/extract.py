@@ -328,11 +328,16 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
     if parts.is_complete(config.overwrite):
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
-    tell_size(parts, row_shape(encoder, options))
     if processes:
         index = index * processes.num_processes + processes.process_index
         count *= processes.num_processes
-    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, share_of(parts.keys, index, count))
+    if not processes or processes.is_main_process:
+        tell_size(parts, row_shape(encoder, options))
+    title = f"features {encoder.name}" + (f", share {index + 1} of {count}" if count > 1 else "")
+    mine = share_of(parts.keys, index, count)
+    if count > 1:
+        log.logger.info("%s: %d of %d scans", title, len(mine), len(parts.keys))
+    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, mine, title)
     if processes:
         processes.wait_for_everyone()
         if not processes.is_main_process:

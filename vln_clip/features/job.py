@@ -56,16 +56,18 @@ def extract_parts(
     source: Source,
     workers: int,
     share: Sequence[str] | None = None,
+    title: str = "",
 ) -> None:
-    """Extract the scans of a share (None: all) that have no part yet, with a progress bar."""
+    """Extract the scans of a share (None: all) that have no part yet, with a progress bar of some title."""
     missing = set(parts.missing())
     mine = [panorama for panorama in panoramas if share is None or panorama.scan in share]
     todo = [panorama for panorama in mine if panorama.scan in missing]
-    if len(missing) < len(parts.keys):
-        done = len(parts.keys) - len(missing)
-        log.logger.info("%d of %d scans are done already: %s", done, len(parts.keys), parts.folder)
+    before = [scan for scan in parts.keys if scan not in missing and (share is None or scan in share)]
+    if before:
+        scans = len(parts.keys if share is None else share)
+        log.logger.info("%s: %d of %d scans are done already", parts.folder, len(before), scans)
     with (
-        _progress(f"features {encoder.name}", len(mine), len(mine) - len(todo)) as show,
+        _progress(title or f"features {encoder.name}", len(mine), len(mine) - len(todo)) as show,
         closing(extract_rows(encoder, todo, source, options, show, workers)) as rows,
     ):
         for scan, group in itertools.groupby(todo, key=lambda panorama: panorama.scan):
@@ -78,7 +80,9 @@ def extract_parts(
 def _progress(title: str, total: int, before: int) -> Iterator[Callable[[int], None]]:
     """Show progress: a bar with views/s and remaining time, or a line now and then where there is no terminal."""
     start_s = told_s = time.perf_counter()
-    with log.progress() as bar:
+    bar = log.progress()
+    bar.disable |= int(os.environ.get("LOCAL_RANK", "0")) > 0  # one bar in one terminal
+    with bar:
         task = bar.add_task(title, total=total, completed=before, status="viewpoints")
 
         def show(done: int) -> None:
