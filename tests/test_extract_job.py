@@ -21,7 +21,7 @@ from vln_clip.features.extraction import Options, encode_views, make_header
 from vln_clip.features.formats import read_header, read_rows
 from vln_clip.features.grid import open_grid
 from vln_clip.features.parts import parts_folder
-from vln_clip.features.pipeline import extract_rows
+from vln_clip.features.pipeline import Preparation, _batches, extract_rows
 
 
 @pytest.fixture
@@ -63,6 +63,17 @@ def test_worker_processes_give_the_same_rows_in_order(data):
     assert [key for key, _ in several] == [key for key, _ in alone] == [panorama.key for panorama in panoramas]
     assert all((a == b).all() for (_, a), (_, b) in zip(alone, several, strict=True))
     assert seen == list(range(1, NUM_VIEWPOINTS + 1))
+
+
+def test_drawing_in_this_process_as_for_a_gpu_gives_the_same_batches(data):
+    panoramas, encoder, device = list_panoramas(data, "x"), Mean(), torch.device("cpu")
+    batches = []
+    for draws in (True, False):
+        prepare = Preparation(Skyboxes(), (16, 12), encoder.transform, "bgr", draws)
+        assert prepare(panoramas[0]).shape == ((36, 3, 8, 8) if draws else (6, 16, 16, 3))
+        batches.append(list(_batches(panoramas, map(prepare, panoramas), prepare, device, 50)))
+    assert [len(images) for images in batches[0]][:6] == [50] * 5 + [38]
+    assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
 
 
 def test_bad_input_in_a_worker_process_is_one_sentence(data):

@@ -1,6 +1,7 @@
 """Extraction that is interrupted, shared out and merged: killed processes, shards, damaged and foreign parts."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -160,7 +161,12 @@ def process(data, tmp_path, out, *words, launcher=(sys.executable, "-m")):
     common += ["--data", str(data), "--out", str(out), "--device", "cpu", "--workers", "1", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
-        [*launcher, "vln_clip.extract", *common], env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*launcher, "vln_clip.extract", *common],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
     )
 
 
@@ -186,14 +192,34 @@ def test_a_killed_process_loses_at_most_the_running_scan(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_ctrl_c_is_one_line_and_leaves_no_process(data, tmp_path):
+    weights_file(tmp_path)
+    out = tmp_path / "x.safetensors"
+    running = process(data, tmp_path, out)
+    while not (parts_folder(out) / "alpha.safetensors").exists():
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the worker processes too
+    told = running.communicate()[1]
+    assert running.returncode == 130
+    assert told.splitlines()[-1] == "interrupted; finished scans are kept, the same command goes on"
+    assert "Traceback" not in told
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
+
+
+@pytest.mark.slow
 def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path):
     weights_file(tmp_path)
     size = ["--render-size", "64", "48"]
     one = process(data, tmp_path, tmp_path / "one.safetensors", *size)
     assert one.wait() == 0
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+    # without a GPU --multi_gpu means processes that talk through gloo; --cpu would start one process only
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m"]
     two = process(data, tmp_path, tmp_path / "two.safetensors", *size, launcher=launcher)
     told = two.communicate()[1]
     assert two.returncode == 0, told
+    assert "share 1 of 2: 2 of 3 scans" in told  # alpha and gamma
+    assert "share 2 of 2: 1 of 3 scans" in told
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     assert not list(tmp_path.glob(".*"))

@@ -29,7 +29,7 @@ from vln_clip.features.formats import format_of
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS, cached_path, file_stem
-from vln_clip.features.parts import begun_parts, is_grid, share_of
+from vln_clip.features.parts import begun_parts, is_grid
 from vln_clip.features.pipeline import default_workers
 from vln_clip.records import NUM_VIEWS
 
@@ -282,17 +282,8 @@ class Config:
     def options(self, device: str | torch.device) -> Options:
         """Return how views are encoded."""
         batch = self.batch_size if self.batch_size is not None else 256 if "cuda" in str(device) else NUM_VIEWS
-        return Options(
-            self.channel_order,
-            self.normalize,
-            self.crop,
-            self.render_size,
-            batch,
-            self.image_size,
-            self.interpolation,
-            self.precision,
-            self.grid,
-        )
+        view = (self.channel_order, self.normalize, self.crop, self.render_size)
+        return Options(*view, batch, self.image_size, self.interpolation, self.precision, self.grid)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -328,11 +319,12 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
     if parts.is_complete(config.overwrite):
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
-    tell_size(parts, row_shape(encoder, options))
     if processes:
         index = index * processes.num_processes + processes.process_index
         count *= processes.num_processes
-    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, share_of(parts.keys, index, count))
+    if not processes or processes.is_main_process:
+        tell_size(parts, row_shape(encoder, options))
+    extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, (index, count))
     if processes:
         processes.wait_for_everyone()
         if not processes.is_main_process:

@@ -17,7 +17,7 @@ from vln_clip import log
 from vln_clip.encoders import Encoder
 from vln_clip.errors import InputError
 from vln_clip.features.extraction import Options, Panorama, Source, make_header
-from vln_clip.features.parts import Parts, is_grid
+from vln_clip.features.parts import Parts, is_grid, share_of
 from vln_clip.features.pipeline import extract_rows
 from vln_clip.records import NUM_VIEWS
 
@@ -55,17 +55,32 @@ def extract_parts(
     options: Options,
     source: Source,
     workers: int,
-    share: Sequence[str] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
-    """Extract the scans of a share (None: all) that have no part yet, with a progress bar."""
-    missing = set(parts.missing())
-    mine = [panorama for panorama in panoramas if share is None or panorama.scan in share]
+    """Extract the scans that have no part yet, with a progress bar.
+
+    Args:
+        encoder: on the device where the work is to happen.
+        panoramas: all of them, those of a scan together.
+        parts: where finished scans go.
+        options: how to encode.
+        source: where pictures come from.
+        workers: processes that prepare pictures; 0 for threads of this one.
+        share: which share of the scans is this process's, from 0, and the number of shares.
+    """
+    index, count = share
+    scans, missing = share_of(parts.keys, index, count), set(parts.missing())
+    title = f"features {encoder.name}"
+    if count > 1:
+        title += f", share {index + 1} of {count}"
+        log.logger.info("%s: %d of %d scans", title, len(scans), len(parts.keys))
+    done = len(scans) - len(missing & set(scans))
+    if done:
+        log.logger.info("%s: %d of %d scans are done already", parts.folder, done, len(scans))
+    mine = [panorama for panorama in panoramas if panorama.scan in scans]
     todo = [panorama for panorama in mine if panorama.scan in missing]
-    if len(missing) < len(parts.keys):
-        done = len(parts.keys) - len(missing)
-        log.logger.info("%d of %d scans are done already: %s", done, len(parts.keys), parts.folder)
     with (
-        _progress(f"features {encoder.name}", len(mine), len(mine) - len(todo)) as show,
+        _progress(title, len(mine), len(mine) - len(todo)) as show,
         closing(extract_rows(encoder, todo, source, options, show, workers)) as rows,
     ):
         for scan, group in itertools.groupby(todo, key=lambda panorama: panorama.scan):
@@ -78,7 +93,9 @@ def extract_parts(
 def _progress(title: str, total: int, before: int) -> Iterator[Callable[[int], None]]:
     """Show progress: a bar with views/s and remaining time, or a line now and then where there is no terminal."""
     start_s = told_s = time.perf_counter()
-    with log.progress() as bar:
+    bar = log.progress()
+    bar.disable |= int(os.environ.get("LOCAL_RANK", "0")) > 0  # one bar in one terminal
+    with bar:
         task = bar.add_task(title, total=total, completed=before, status="viewpoints")
 
         def show(done: int) -> None:
