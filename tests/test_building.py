@@ -11,13 +11,13 @@ from PIL import Image
 
 from tests.toy_building import HEADER, ROWS, write_building
 from vln_clip.envs.building import EdgeRules, connect, find_panoramas, read_poses, sight_lines
-from vln_clip.envs.building.example import render_equirectangular
 from vln_clip.envs.building.frames import equirectangular_rays, level_rotation, quaternion_rotation, tilted_rotation
 from vln_clip.envs.building.map import find_floors, short_ids
 from vln_clip.envs.building.panoramas import read_depth
 from vln_clip.envs.building.skybox import default_face_px, to_faces
 from vln_clip.envs.demo.house import make_house
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
+from vln_clip.envs.render import render_equirectangular
 from vln_clip.errors import InputError
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from vln_clip.envs.building.frames import FACE_AXES, equirectangular_rays, level_rotation, tilted_rotation
 from vln_clip.envs.demo.config import DemoConfig
 from vln_clip.envs.demo.house import CAMERA_M, House, make_house
 from vln_clip.envs.demo.raycast import Scene, make_scene, render_skybox, skybox_range
+from vln_clip.envs.render import render_equirectangular
 from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
 
@@ -64,31 +64,6 @@ def write_example(
                 on_progress(count, len(rows))
     write_atomically(folder / "poses.csv", functools.partial(_write_table, rows))
     return len(rows)
-
-
-def render_equirectangular(faces: Tensor, rotation: np.ndarray, width_px: int) -> Tensor:
-    """Render a skybox as an equirectangular panorama of the world around, heading 0 in the middle.
-
-    Args:
-        faces: (6, S, S, 3) uint8.
-        rotation: (3, 3) skybox camera to world.
-        width_px: width W of the panorama; columns go clockwise, row 0 is the zenith.
-
-    Returns:
-        (W/2, W, 3) uint8.
-    """
-    face, row, column = _face_pixels(equirectangular_rays(width_px) @ level_rotation(0).T @ rotation, faces.shape[1])
-    source = faces.numpy().astype(np.float32)
-    size_px = faces.shape[1]
-    low_row, low_column = np.floor(row).astype(int), np.floor(column).astype(int)
-    share_row, share_column = (row - low_row)[..., None], (column - low_column)[..., None]
-    picture = np.zeros((*face.shape, 3))
-    for down, weight_row in ((0, 1 - share_row), (1, share_row)):
-        for right, weight_column in ((0, 1 - share_column), (1, share_column)):
-            rows = np.clip(low_row + down, 0, size_px - 1)
-            columns = np.clip(low_column + right, 0, size_px - 1)
-            picture += weight_row * weight_column * source[face, rows, columns]
-    return torch.from_numpy(picture.round().astype(np.uint8))
 
 
 def _face_pixels(rays: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
