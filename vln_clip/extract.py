@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 DEMO_LIMIT_S = 300.0
-RENDERER = "skybox renderer 1"  # change it whenever other pixels come out
+RENDERER = "skybox renderer 2"  # change it whenever other pixels come out
 MATTERPORT = "https://niessner.github.io/Matterport/"
 
 
