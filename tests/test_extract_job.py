@@ -211,7 +211,7 @@ def test_the_header_records_every_option(data, tmp_path, network):
         assert (header.channel_order, header.normalization) == ("bgr", "l2")
         assert header.resize == "both sides to 6x10, bilinear"
         assert (header.image_size_px, header.render_size_px) == ((6, 10), (16, 12))
-        assert (header.precision, header.renderer) == ("bfloat16 autocast", "skybox renderer 1 on cpu")
+        assert (header.precision, header.renderer) == ("bfloat16 autocast", "skybox renderer 2 on cpu")
         assert (header.encoder, header.weights, header.source) == ("clip_rn50", "random", "r2r")
     store = open_store(tmp_path / "x.safetensors")
     assert store.features.dtype == torch.float32
