@@ -8,10 +8,9 @@ import numpy as np
 from vln_clip.envs.gym.options import Options
 from vln_clip.envs.gym.order import shuffled_row
 from vln_clip.envs.gym.picture import Painter
-from vln_clip.envs.gym.rewards import Transition
 from vln_clip.envs.gym.source import open_source
 from vln_clip.envs.gym.spaces import observation_space
-from vln_clip.envs.gym.walkers import Walkers
+from vln_clip.envs.gym.walkers import Walkers, WalksEpisodes
 from vln_clip.envs.gym.window import Window
 from vln_clip.errors import InputError, unknown_name
 
@@ -20,7 +19,7 @@ RESET_OPTIONS = ("episode",)
 KEYS = 2**63  # keys of the episode order are drawn below it
 
 
-class WalkEnv(gymnasium.Env[dict[str, Any], np.int64]):
+class WalkEnv(WalksEpisodes, gymnasium.Env[dict[str, Any], np.int64]):
     """Follow an instruction through a building.
 
     Actions: ``Discrete(A)``; 0 stops, k moves along candidate k - 1. An action without a candidate behind it stays;
@@ -57,26 +56,6 @@ class WalkEnv(gymnasium.Env[dict[str, Any], np.int64]):
         self._ended = True
         self._painter: Painter | None = None
         self._window: Window | None = None
-
-    @property
-    def has_goals(self) -> bool:
-        """Return whether the split tells where its paths end."""
-        return self.source.table.has_goals
-
-    @property
-    def instr_ids(self) -> list[str]:
-        """Return the ids of the split's instructions, in the file's order."""
-        return [episode.instr_id for episode in self.source.table.episodes]
-
-    @property
-    def viewpoints(self) -> list[tuple[str, str]]:
-        """Return (scan, viewpoint id) of every viewpoint index."""
-        return self.source.tables.keys
-
-    @property
-    def transition(self) -> Transition:
-        """Return what the last decision led to, for rewards."""
-        return self.walkers.transition
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

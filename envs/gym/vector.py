@@ -11,17 +11,16 @@ from gymnasium.vector.utils import batch_space
 from vln_clip.envs.gym.options import Options
 from vln_clip.envs.gym.order import shuffled_row
 from vln_clip.envs.gym.picture import Painter
-from vln_clip.envs.gym.rewards import Transition
 from vln_clip.envs.gym.single import KEYS, RESET_OPTIONS
 from vln_clip.envs.gym.source import open_source
 from vln_clip.envs.gym.spaces import observation_space
-from vln_clip.envs.gym.walkers import Arrays, Walkers
+from vln_clip.envs.gym.walkers import Arrays, Walkers, WalksEpisodes
 from vln_clip.errors import InputError, unknown_name
 
 RENDER_MODES = ("rgb_array", "ansi")
 
 
-class WalkVectorEnv(VectorEnv[dict[str, Any], np.ndarray, np.ndarray]):
+class WalkVectorEnv(WalksEpisodes, VectorEnv[dict[str, Any], np.ndarray, np.ndarray]):
     """The same as ``num_envs`` environments ``WalkEnv`` in a ``SyncVectorEnv``, without a loop over them.
 
     Environment i of ``reset(seed=s)`` has seed s + i. ``reset(options={"episode": [...]})`` picks an episode for each;
@@ -68,26 +67,6 @@ class WalkVectorEnv(VectorEnv[dict[str, Any], np.ndarray, np.ndarray]):
         self._count = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.zeros(num_envs, dtype=bool)
         self._painter: Painter | None = None
-
-    @property
-    def has_goals(self) -> bool:
-        """Return whether the split tells where its paths end."""
-        return self.source.table.has_goals
-
-    @property
-    def instr_ids(self) -> list[str]:
-        """Return the ids of the split's instructions, in the file's order."""
-        return [episode.instr_id for episode in self.source.table.episodes]
-
-    @property
-    def viewpoints(self) -> list[tuple[str, str]]:
-        """Return (scan, viewpoint id) of every viewpoint index."""
-        return self.source.tables.keys
-
-    @property
-    def transition(self) -> Transition:
-        """Return what the last decisions led to, for rewards."""
-        return self.walkers.transition
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None

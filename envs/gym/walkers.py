@@ -182,6 +182,33 @@ class Walkers:
         }
 
 
+class WalksEpisodes:
+    """What the environments of one episode and of many say of themselves alike."""
+
+    source: Source
+    walkers: Walkers
+
+    @property
+    def has_goals(self) -> bool:
+        """Return whether the split tells where its paths end."""
+        return self.source.table.has_goals
+
+    @property
+    def instr_ids(self) -> list[str]:
+        """Return the ids of the split's instructions, in the file's order."""
+        return [episode.instr_id for episode in self.source.table.episodes]
+
+    @property
+    def viewpoints(self) -> list[tuple[str, str]]:
+        """Return (scan, viewpoint id) of every viewpoint index."""
+        return self.source.tables.keys
+
+    @property
+    def transition(self) -> Transition:
+        """Return what the last decisions led to, for rewards."""
+        return self.walkers.transition
+
+
 class _CandidateTables:
     """Candidates of every viewpoint, one column per action; N viewpoints, A actions.
 
