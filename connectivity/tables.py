@@ -18,9 +18,9 @@ from vln_clip import files
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.errors import InputError
 from vln_clip.paths import cache_dir
-from vln_clip.records import HEADING_STEP_RAD, NUM_HEADINGS
+from vln_clip.records import ELEVATION_STEP_RAD, HEADING_STEP_RAD, NUM_HEADINGS
 
-VERSION = 1  # part of the cache key: raise when the tables' content changes
+VERSION = 2  # part of the cache key: raise when the tables' content changes
 VISIBLE_RAD = np.deg2rad(40.0)  # half field of view, linear in the aspect ratio (60° · 4/3 / 2): only orders candidates
 
 
@@ -186,10 +186,12 @@ def _candidates(graph: ScanGraph, width: int, first: int) -> tuple[np.ndarray, .
     source, target = np.nonzero(graph.edges)
     # The simulator keeps positions in float32; on short edges that moves the bearing by a few microradians.
     position = graph.position.astype(np.float32)
-    x, y, z = (position[target] - position[source]).astype(np.float64).T
+    toward = position[target] - position[source]
+    x, y, z = toward.astype(np.float64).T
     bearing, elevation = np.arctan2(x, y), np.arctan2(z, np.hypot(x, y))
-    step = np.rint(bearing / HEADING_STEP_RAD).astype(np.int64) % NUM_HEADINGS
-    level = np.where(elevation < -np.pi / 12, 0, np.where(elevation > np.pi / 12, 2, 1))
+    # Of equally near views the sweep keeps the first, as argmin does.
+    step = np.abs(_relative_heading_rad(toward)).argmin(1)
+    level = np.abs(elevation[:, None] - (np.arange(3) - 1) * ELEVATION_STEP_RAD).argmin(1)
     offset = wrap_rad(bearing[:, None] - np.arange(NUM_HEADINGS) * HEADING_STEP_RAD)  # (E, 12)
     first_seen = (np.abs(offset) <= VISIBLE_RAD).argmax(1)
     angular = np.hypot(offset[np.arange(len(source)), first_seen], elevation + np.pi / 6)
@@ -210,6 +212,14 @@ def _candidates(graph: ScanGraph, width: int, first: int) -> tuple[np.ndarray, .
         padded(bearing, 0),
         padded(elevation, 0),
     )
+
+
+def _relative_heading_rad(toward: np.ndarray) -> np.ndarray:
+    """Return directions (E, 3) relative to the 12 headings as the simulator computes them, (E, 12), all float32."""
+    camera_rad = np.pi / 2 - np.arange(NUM_HEADINGS) * HEADING_STEP_RAD
+    c_x, c_y = np.cos(camera_rad).astype(np.float32), np.sin(camera_rad).astype(np.float32)
+    d_x, d_y = toward[:, :1], toward[:, 1:2]
+    return np.arctan2(d_x * c_y - d_y * c_x, d_x * c_x + d_y * c_y)
 
 
 def _all_pairs(graph: ScanGraph, first: int) -> tuple[np.ndarray, np.ndarray]:

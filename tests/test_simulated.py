@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.golden import SHARED, needs_shared
-from tests.toy_world import batch_of, toy_tables
+from tests.toy_world import batch_of, entry, toy_tables, write_scan
 from vln_clip import evaluate, log
 from vln_clip.connectivity import NavTables
 from vln_clip.envs import mattersim
@@ -115,6 +115,24 @@ def test_without_cross_check_the_simulator_is_believed(tmp_path):
     a, b = ours.observe(*place).candidate_angles, driven.observe(*place).candidate_angles
     assert float((a - b).abs().max()) == pytest.approx(1e-4, rel=0.01)
     assert int(ours.tables.degree[0]) == 1  # the tables themselves are as they were
+
+
+def test_a_neighbor_halfway_between_two_views_is_shown_by_the_first(tmp_path):
+    # 15, 45, ... 345 degrees around a hub; the last lies between views 23 and 12, and 12 comes first in the sweep.
+    spokes = {f"s{k:02}": math.radians(15 + 30 * k) for k in range(12)}
+    names = ["hub", *spokes]
+    rows = [entry("hub", (0, 0, 1.5), list(spokes), names)]
+    rows += [
+        entry(name, (2 * math.sin(turn), 2 * math.cos(turn), 1.5), ["hub"], names) for name, turn in spokes.items()
+    ]
+    folder = write_scan(tmp_path, "wheel", rows).parent
+    (folder / "scans.txt").write_text("wheel\n")
+    tables = NavTables.load(folder, ["wheel"], cache=False)
+    driven = SimulatedNavigation(Driver(module(), folder), tables, bank([], tables.keys), cross_check=True)
+    driven.observe(torch.arange(13), torch.full((13,), 12))
+    view = dict(zip(tables.neighbor[0].tolist(), tables.view[0].tolist(), strict=True))
+    assert view[12] == 12
+    assert all(view[k] in (11 + k, 12 + k) for k in range(1, 12))  # the last bits of float32 decide
 
 
 def test_without_the_module_a_clear_sentence(monkeypatch):
