@@ -7,7 +7,7 @@ sweeps the 36 views of every viewpoint once, as EnvDrop does, and drives every m
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from vln_clip.records import (
 )
 
 TOLERANCE_RAD = 1e-6  # the simulator's horizontal angles are float32
+TOLERANCE_M = 1e-4  # and so are its positions
 
 
 class SimulatorMismatchError(InputError):
@@ -44,10 +45,19 @@ def import_simulator() -> ModuleType:
         return importlib.import_module("MatterSim")
     except ImportError as error:
         raise InputError(
-            f"--simulator mattersim needs the module MatterSim, which can't be imported here ({error}); build "
-            "https://github.com/peteanderson80/Matterport3DSimulator for this Python and put its build folder on "
-            "PYTHONPATH, or leave the flag out: the compiled tables give the same states"
+            f"--simulator mattersim and --cross-check need the module MatterSim, which can't be imported here ({error}); "
+            "build https://github.com/peteanderson80/Matterport3DSimulator for this Python and put its build folder on "
+            "PYTHONPATH, or leave them out: the compiled tables give the same states"
         ) from None
+
+
+class Seen(NamedTuple):
+    """A neighbor in the view that shows it best: absolute bearing and elevation, distance."""
+
+    view: int
+    bearing_rad: float
+    elevation_rad: float
+    distance_m: float
 
 
 class Driver:
@@ -75,7 +85,13 @@ class Driver:
     def place(self, scan: str, viewpoint_id: str, view: int) -> Any:
         """Start at a pose and return the state."""
         start = (scan, viewpoint_id, view_heading_rad(view), view_elevation_rad(view))
-        self.sim.newEpisode(*([x] for x in start)) if self.batched else self.sim.newEpisode(*start)
+        try:
+            self.sim.newEpisode(*([x] for x in start)) if self.batched else self.sim.newEpisode(*start)
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise SimulatorMismatchError(
+                f"scan {scan}, {viewpoint_id}: the simulator does not start there ({error}); does it read the same "
+                "connectivity folder?"
+            ) from None
         return self._state()
 
     def act(self, index: int, right: int = 0, up: int = 0) -> Any:
@@ -87,10 +103,10 @@ class Driver:
     def _state(self) -> Any:
         return self.sim.getState()[0] if self.batched else self.sim.getState()
 
-    def sweep(self, scan: str, viewpoint_id: str) -> dict[str, tuple[int, float, float]]:
-        """Look along all views; return for each neighbor its best view, bearing and elevation, in EnvDrop's order."""
+    def sweep(self, scan: str, viewpoint_id: str) -> dict[str, Seen]:
+        """Look along all views; return how each neighbor is seen, in EnvDrop's order."""
         state = self.place(scan, viewpoint_id, 0)
-        found: dict[str, tuple[int, float, float]] = {}
+        found: dict[str, Seen] = {}
         nearest: dict[str, float] = {}
         for view in range(NUM_VIEWS):
             if view:
@@ -101,16 +117,22 @@ class Driver:
                 if angle < nearest.get(name, np.inf):
                     nearest[name] = angle
                     bearing, elevation = state.heading + location.rel_heading, state.elevation + location.rel_elevation
-                    found[name] = (state.viewIndex, bearing, elevation)
+                    found[name] = Seen(state.viewIndex, bearing, elevation, location.rel_distance)
         return found
 
     def go(self, scan: str, viewpoint_id: str, view: int, target: str, target_view: int) -> Any:
         """Tilt, turn right and move to a neighbor; return the state. None where the neighbor is not listed there."""
         state = self.place(scan, viewpoint_id, view)
-        while state.viewIndex // NUM_HEADINGS != target_view // NUM_HEADINGS:
-            state = self.act(0, up=1 if target_view // NUM_HEADINGS > state.viewIndex // NUM_HEADINGS else -1)
-        while state.viewIndex != target_view:
+        tilts = target_view // NUM_HEADINGS - state.viewIndex // NUM_HEADINGS
+        for _ in range(abs(tilts)):
+            state = self.act(0, up=1 if tilts > 0 else -1)
+        for _ in range((target_view - state.viewIndex) % NUM_HEADINGS):
             state = self.act(0, right=1)
+        if state.viewIndex != target_view:
+            raise SimulatorMismatchError(
+                f"scan {scan}, {viewpoint_id}: tilting and turning from view {view} to {target_view} ends at view "
+                f"{state.viewIndex} of the simulator"
+            )
         names = [location.viewpointId for location in state.navigableLocations]
         return self.act(names.index(target)) if target in names[1:] else None
 
@@ -195,7 +217,7 @@ class SimulatedNavigation(Navigation):
             self._swept[here] = True
             self.num_swept += 1
 
-    def _enter(self, here: int, found: dict[str, tuple[int, float, float]]) -> None:
+    def _enter(self, here: int, found: dict[str, Seen]) -> None:
         """Enter what the simulator showed at a viewpoint into the tables of this world."""
         (scan, name), count, most = self.tables.keys[here], len(found), self.neighbor.shape[1]
         if count > most:
@@ -206,27 +228,29 @@ class SimulatedNavigation(Navigation):
         if count == 0:
             return
         columns = zip(*found.values(), strict=True)
-        shown, bearing, elevation = (torch.tensor(column, device=self.device) for column in columns)
+        shown, bearing, elevation, _ = (torch.tensor(column, device=self.device) for column in columns)
         self.neighbor[here, :count] = torch.tensor([self.tables.index(scan, other) for other in found])
         self.candidate_view[here, :count] = shown
         base = torch.arange(NUM_HEADINGS, device=self.device)[:, None] * HEADING_STEP_RAD
         angles = angle_features(bearing.double() - base, elevation.double().expand(NUM_HEADINGS, -1))
         self.candidate_angles[here * NUM_HEADINGS : (here + 1) * NUM_HEADINGS, :count] = angles
 
-    def _compare_candidates(self, here: int, found: dict[str, tuple[int, float, float]]) -> None:
+    def _compare_candidates(self, here: int, found: dict[str, Seen]) -> None:
         """Compare a sweep with the compiled row of a viewpoint."""
         tables, (scan, name) = self.tables, self.tables.keys[here]
         count = int(tables.degree[here])
         ours = [tables.viewpoint_ids[i] for i in tables.neighbor[here, :count]]
         self._compare(f"scan {scan}, {name}: neighbors in order", ours, list(found))
-        for k, (other, (view, bearing, elevation)) in enumerate(found.items()):
+        for k, (other, seen) in enumerate(found.items()):
             where = f"scan {scan}, {name} to {other}"
-            self._compare(f"{where}: best view", int(tables.view[here, k]), view)
-            turn = float(np.angle(np.exp(1j * (tables.bearing_rad[here, k] - bearing))))
-            tilt = float(tables.elevation_rad[here, k]) - elevation
-            for kind, off_rad in (("bearing", turn), ("elevation", tilt)):
-                if abs(off_rad) > TOLERANCE_RAD:
-                    raise SimulatorMismatchError(f"{where}: {kind} differs by {off_rad:.2e} rad")
+            self._compare(f"{where}: best view", int(tables.view[here, k]), seen.view)
+            turn = float(np.angle(np.exp(1j * (tables.bearing_rad[here, k] - seen.bearing_rad))))
+            tilt = float(tables.elevation_rad[here, k]) - seen.elevation_rad
+            toward = tables.position[tables.neighbor[here, k]] - tables.position[here]
+            farther_m = float(np.linalg.norm(toward)) - seen.distance_m
+            for kind, off, unit in (("bearing", turn, "rad"), ("elevation", tilt, "rad"), ("distance", farther_m, "m")):
+                if abs(off) > (TOLERANCE_RAD if unit == "rad" else TOLERANCE_M):
+                    raise SimulatorMismatchError(f"{where}: {kind} differs by {off:.2e} {unit}")
 
     @staticmethod
     def _compare(what: str, ours: object, found: object) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import tyro
 
+from vln_clip import log
+
 REFERENCE = {"alone_per_s": 191_000.0, "batch_per_s": 161_000.0}
 
 
@@ -36,9 +38,9 @@ class BenchConfig:
     """cores of the tensor environment"""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    config = tyro.cli(BenchConfig)
+    config = tyro.cli(BenchConfig, args=argv)
     from vln_clip.connectivity import read_scans
     from vln_clip.paths import data_dir
 
@@ -141,4 +143,4 @@ def walk_tensors(config: BenchConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    log.program(main)

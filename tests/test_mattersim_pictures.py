@@ -1,5 +1,6 @@
 """Pictures of the emulated simulator: the real one's recorded ones, and a colored cube known by hand."""
 
+import copy
 import json
 import math
 
@@ -110,6 +111,21 @@ def test_missing_and_broken_pictures_are_value_errors(data):
     sim = simulator(data, depth=True)
     with pytest.raises(ValueError, match=r"a3_skybox_depth_small\.png"):
         sim.newEpisode(["alpha"], ["a3"], [0.0], [0.0])
+
+
+def test_a_missing_picture_moves_nobody(data):
+    sim = simulator(data, batch_size=2)
+    sim.newEpisode(["alpha"] * 2, ["a3", "a2"], [math.pi, -math.pi / 2], [0.0, 0.0])
+    sim.makeAction([0, 0], [0, -1], [0, 0])  # the second agent looks south, where a1 has no pictures
+    sim.makeAction([0, 0], [0, -1], [0, 0])
+    sim.makeAction([0, 0], [0, -1], [0, 0])
+    before = [copy.copy(state) for state in sim.getState()]
+    names = [location.viewpointId for location in before[1].navigableLocations]
+    with pytest.raises(ValueError, match="a1_skybox0"):
+        sim.makeAction([1, names.index("a1")], [0, 0], [0, 0])
+    for state, old in zip(sim.getState(), before, strict=True):
+        assert (state.location, state.step, state.heading) == (old.location, old.step, old.heading)
+        assert state.rgb is old.rgb
 
 
 @pytest.mark.parametrize(("size", "kept"), [(1, 1), (5, 2)])

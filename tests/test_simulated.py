@@ -61,6 +61,30 @@ class Walled(mattersim.Simulator):
         return states
 
 
+class Stiff(mattersim.Simulator):
+    """Does not tilt down."""
+
+    def makeAction(self, index, heading, elevation):
+        super().makeAction(index, heading, [max(0.0, elevation[0])])
+
+
+class Far(mattersim.Simulator):
+    """Lies about distances."""
+
+    def getState(self):
+        states = super().getState()
+        for state in states:
+            state._locations = tuple(location._replace(rel_distance=3.0) for location in state._locations)
+        return states
+
+
+class Elsewhere(mattersim.Simulator):
+    """Knows other buildings."""
+
+    def newEpisode(self, scanId, viewpointId=None, heading=0.0, elevation=0.0):
+        raise IndexError("map::at")
+
+
 def module(simulator=mattersim.Simulator):
     return SimpleNamespace(Simulator=simulator)
 
@@ -95,6 +119,8 @@ def test_a_simulator_and_the_tables_show_the_same_world(tmp_path, simulator):
 @pytest.mark.parametrize(
     ("simulator", "message"),
     [
+        (Far, r"alpha, a0 to a1: distance differs by -5.00e-01 m"),
+        (Elsewhere, r"alpha, a0: the simulator does not start there \(map::at\); does it read the same connectivity"),
         (Turned, r"alpha, a0 to a1: bearing differs by .*e-0\d rad"),
         (Walled, r"alpha, a1: neighbors in order: the tables say \['a2', 'a7', 'a0'\], the simulator \['a2', 'a0'\]"),
         (
@@ -107,6 +133,12 @@ def test_the_first_difference_is_named(tmp_path, simulator, message):
     _, driven = worlds(tmp_path, simulator)
     with pytest.raises(SimulatorMismatchError, match=message):
         driven.walk(batch_of(driven.tables, [("alpha", "a0", "a7")]))
+
+
+def test_a_simulator_that_never_gets_there_is_told(tmp_path):
+    _, driven = worlds(tmp_path, Stiff)
+    with pytest.raises(SimulatorMismatchError, match="from view 35 to 12 ends at view 24 of the simulator"):
+        driven.step(torch.tensor([0]), torch.tensor([35]), torch.tensor([0]))
 
 
 def test_without_cross_check_the_simulator_is_believed(tmp_path):
@@ -137,7 +169,7 @@ def test_a_neighbor_halfway_between_two_views_is_shown_by_the_first(tmp_path):
 
 def test_without_the_module_a_clear_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "MatterSim", None)
-    with pytest.raises(ValueError, match=r"--simulator mattersim needs the module MatterSim, .* leave the flag out"):
+    with pytest.raises(ValueError, match=r"--cross-check need the module MatterSim, .* leave them out"):
         import_simulator()
 
 
@@ -148,6 +180,14 @@ def test_evaluating_with_a_cross_check(world, monkeypatch, capsys, tmp_path):
     log.program(evaluate.main, [*words, "--json", str(tmp_path / "b.json"), "--cross-check"])
     assert "moves, no difference between simulator and tables" in capsys.readouterr().err
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
+def test_training_with_a_cross_check(own_world, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "MatterSim", module())
+    with caplog.at_level("INFO", logger="vln_clip"):
+        own_world.train("--bt", "--simulator", "mattersim", "--cross-check", name="checked")
+    assert "no difference between simulator and tables" in caplog.text
+    assert (own_world.runs / "checked" / "results.json").is_file()
 
 
 def test_a_prediction_file_cannot_be_cross_checked(world, capsys):

@@ -71,11 +71,15 @@ class Settings:
 
     def setCameraResolution(self, width: int, height: int) -> None:
         """Set the picture's size in pixels. Once initialised this changes what is navigable, not the pictures."""
+        if operator.index(width) < 1 or operator.index(height) < 1:
+            raise ValueError(f"camera resolution must be at least 1 pixel each way, got {width} x {height}")
         self._width, self._height = operator.index(width), operator.index(height)
         self._field_of_view("setCameraResolution")
 
     def setCameraVFOV(self, vfov: float) -> None:
         """Set the vertical field of view in radians; as ``setCameraResolution`` once initialised."""
+        if not 0 < vfov < math.pi:
+            raise ValueError(f"camera vfov must be radians between 0 and π, got {vfov}")
         self._vfov = float(vfov)
         self._field_of_view("setCameraVFOV")
 
@@ -94,5 +98,5 @@ class Settings:
         if self._generation is not None:
             warnings.warn(
                 f"{setter} after initialisation changes which locations are navigable, but not the pictures",
-                stacklevel=3,
+                stacklevel=4,  # past the simulator's own _field_of_view
             )

@@ -1,11 +1,12 @@
 """The simulator of the MatterSim API: episodes, actions, states."""
 
+import contextlib
 import copy
 import math
 import operator
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +102,19 @@ class Simulator(Settings):
         if self._generation == "single":
             if not isinstance(scanId, str):
                 raise TypeError(f"newEpisode takes one scanId after init(), got {type(scanId).__name__}")
-            starts = [(scanId, viewpointId or "", float(heading), float(elevation))]
+            columns: list[Sequence[Any]] = [[scanId], [viewpointId or ""], [heading], [elevation]]
         else:
-            columns = (scanId, viewpointId, heading, elevation)
             names = ("scanId", "viewpointId", "heading", "elevation")
-            lists = [_as_list(column, name, self._batch_size) for column, name in zip(columns, names, strict=True)]
-            starts = list(zip(*lists, strict=False))[: self._batch_size]
-        found = []
-        for name, viewpoint_id, _, _ in starts:
+            given = (scanId, viewpointId, heading, elevation)
+            columns = [_as_list(column, name, self._batch_size) for column, name in zip(given, names, strict=True)]
+        starts = []
+        for name, viewpoint_id, turn, tilt in list(zip(*columns, strict=False))[: self._batch_size]:
             scan = self._find_scan(name)
-            found.append((scan, self._find_viewpoint(scan, name, viewpoint_id)))
-        for state, (scan, place), (_, _, turn, tilt) in zip(self._states, found, starts, strict=True):
-            self._start(state, scan, place, float(turn), float(tilt))
+            place = self._find_viewpoint(scan, name, viewpoint_id)
+            starts.append((scan, place, _number(turn, "heading"), _number(tilt, "elevation")))
+        with self._all_or_none():
+            for state, start in zip(self._states, starts, strict=True):
+                self._start(state, *start)
 
     def newRandomEpisode(self, scanId: Any) -> None:
         """Start at a random viewpoint, always with the same heading, as the simulator does."""
@@ -120,8 +122,10 @@ class Simulator(Settings):
             self._begin("single" if isinstance(scanId, str) else "batch")
         names = [scanId] if self._generation == "single" else _as_list(scanId, "scanId", self._batch_size)
         scans = [self._find_scan(name) for name in names[: self._batch_size]]
-        for state, scan in zip(self._states, scans, strict=True):
-            self._start(state, scan, self._find_viewpoint(scan, scan.graph.scan, ""), RANDOM_HEADING_RAD, 0.0)
+        places = [self._find_viewpoint(scan, scan.graph.scan, "") for scan in scans]
+        with self._all_or_none():
+            for state, scan, place in zip(self._states, scans, places, strict=True):
+                self._start(state, scan, place, RANDOM_HEADING_RAD, 0.0)
 
     def _find_scan(self, name: str) -> Scan:
         if self._generation == "batch":
@@ -163,7 +167,7 @@ class Simulator(Settings):
     def getState(self) -> Any:
         """Return the live states of the batch, or a copy of the one state in the older API."""
         if self._generation == "batch":
-            return self._states
+            return list(self._states)
         return copy.copy(self._states[0]) if self._states else SimState(None, None)
 
     def makeAction(self, index: Any, heading: Any, elevation: Any) -> None:
@@ -192,11 +196,29 @@ class Simulator(Settings):
         for k, state in enumerate(self._states):
             if not 0 <= operator.index(index[k]) < len(state._locations):
                 self._refuse(index[k], k)
+        turns = [_number(value, "heading") for value in heading[: len(self._states)]]
+        tilts = [_number(value, "elevation") for value in elevation[: len(self._states)]]
         act = self._step if self._discretized else self._move
-        for k, state in enumerate(self._states):
-            act(state, index[k], heading[k], elevation[k])
+        with self._all_or_none():
+            for k, state in enumerate(self._states):
+                act(state, index[k], turns[k], tilts[k])
         self._num_actions += len(self._states)
         self._elapsed_s += time.perf_counter() - started_s
+
+    @contextlib.contextmanager
+    def _pictures_or_nothing(self) -> Iterator[None]:
+        """Put every state back where a picture that is missing or damaged stops one of the batch."""
+        before = [copy.copy(state) for state in self._states]
+        try:
+            yield
+        except InputError:
+            for state, old in zip(self._states, before, strict=True):
+                state.become(old)
+            raise
+
+    def _all_or_none(self) -> contextlib.AbstractContextManager[None]:
+        """Guard an action of the batch; without pictures nothing can go wrong on the way."""
+        return contextlib.nullcontext() if self._camera is None else self._pictures_or_nothing()
 
     def _refuse(self, index: int, k: int) -> None:
         """Raise what an index raises that is none of the navigable locations."""
@@ -258,6 +280,17 @@ def _as_list(values: Any, name: str, count: int) -> Sequence[Any]:
     if len(values) < count:
         raise IndexError(f"{name} must have one entry for each of the {count} agents of the batch, got {len(values)}")
     return values
+
+
+def _number(value: Any, name: str) -> float:
+    """Check an angle: a finite number."""
+    if value.__class__ is not float:
+        if isinstance(value, str | bytes):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return value
 
 
 def _wrap(heading: float) -> float:

@@ -1,5 +1,6 @@
 """What ``getState`` hands out."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,19 @@ class SimState:
         other._place, other._turn, other._level = self._place, self._turn, self._level
         return other
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SimState":
+        """Return a copy; what it refers to never changes."""
+        return copy.copy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what can be seen, not the building behind it."""
+        return _rebuild, ({name: getattr(self, name) for name in self.__slots__ if name not in ("_scan", "_sweep")},)
+
+    def become(self, other: "SimState") -> None:
+        """Take over everything from another state."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
+
     @property
     def navigableLocations(self) -> list[ViewPoint]:
         """Return the current viewpoint and what can be moved to from this pose."""
@@ -70,3 +84,11 @@ class SimState:
         if picture is None:
             raise TypeError("there is no picture: rendering was switched off with setRenderingEnabled(False)")
         return picture
+
+
+def _rebuild(values: dict[str, Any]) -> SimState:
+    """Return a state of pickled values."""
+    state = SimState(None, None)
+    for name, value in values.items():
+        setattr(state, name, value)
+    return state
