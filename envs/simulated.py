@@ -45,9 +45,9 @@ def import_simulator() -> ModuleType:
         return importlib.import_module("MatterSim")
     except ImportError as error:
         raise InputError(
-            f"--simulator mattersim and --cross-check need the module MatterSim, which can't be imported here ({error}); "
-            "build https://github.com/peteanderson80/Matterport3DSimulator for this Python and put its build folder on "
-            "PYTHONPATH, or leave them out: the compiled tables give the same states"
+            "--simulator mattersim and --cross-check need the module MatterSim, which can't be imported here "
+            f"({error}); build https://github.com/peteanderson80/Matterport3DSimulator for this Python and put its "
+            "build folder on PYTHONPATH, or leave them out: the compiled tables give the same states"
         ) from None
 
 

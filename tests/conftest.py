@@ -6,7 +6,7 @@ import pytest
 
 from tests.gym_world import build_worlds
 from tests.toy_runs import World
-from tests.toy_world import point_to
+from tests.toy_world import point_to, write_graphs
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +53,9 @@ def worlds(built_worlds, monkeypatch):
     monkeypatch.setenv("VLN_CLIP_CACHE", str(built_worlds[0].parent / "cache"))
     monkeypatch.delenv("VLN_CLIP_DATA", raising=False)
     return built_worlds
+
+
+@pytest.fixture
+def graphs(tmp_path):
+    """The connectivity folder of the toy buildings."""
+    return write_graphs(tmp_path / "connectivity")

@@ -1,5 +1,6 @@
 """Bad input of the gymnasium environments: one clear sentence each."""
 
+import pickle
 import shutil
 import warnings
 
@@ -40,8 +41,14 @@ def lacking_store(worlds):
         ({"observation": "features", "features": "none"}, "observation='indices' is the blind one"),
         ({"observation": "features", "features": lacking_store}, "lacks 13 of 21"),
         ({"max_step": 3}, "argument must be one of .*; did you mean 'max_steps'"),
-        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
-        ({"max_tokens": 1}, "max_tokens must be at least 2, got 1"),
+        ({"max_steps": 0}, "max_steps must be a whole number of at least 1, got 0"),
+        ({"max_steps": 2.5}, "max_steps must be a whole number of at least 1, got 2.5"),
+        ({"max_steps": "3"}, "max_steps must be a whole number of at least 1, got '3'"),
+        ({"max_tokens": 1}, "max_tokens must be a whole number of at least 2, got 1"),
+        ({"split": None}, "split must be a name or a path, got None"),
+        ({"data": 3}, "data must be a name or a path, got 3"),
+        ({"image_size_px": 60}, "image_size_px must be a height and a width, got 60"),
+        ({"image_size_px": (60.5, 80)}, "height of image_size_px must be a whole number of at least 1, got 60.5"),
         ({"render_mode": "rgb"}, "render_mode must be one of rgb_array, human, ansi, got 'rgb'; did you"),
         ({"demo": {"seed": 1}}, "demo must only be given for the generated world"),
     ],
@@ -106,3 +113,17 @@ def test_wrappers_refuse_other_environments(worlds):
     flat = gymnasium.wrappers.FlattenObservation(make(worlds))
     with pytest.raises(InputError, match="before observations are flattened"):
         GoalInObservation(flat)
+
+
+@pytest.mark.parametrize("episode", [3, ["x"], None])
+def test_an_episode_of_another_type_is_told(worlds, episode):
+    env = make(worlds)
+    with pytest.raises(InputError, match=r"options\['episode'\] must be an instr_id of the split"):
+        env.reset(options={"episode": episode})
+
+
+def test_an_environment_with_pictures_can_be_pickled_once_it_was_used(worlds):
+    env = make(worlds, "rgb").unwrapped
+    env.reset(seed=0)
+    again = pickle.loads(pickle.dumps(env))
+    assert (again.step(0)[0]["rgb"] == env.step(0)[0]["rgb"]).all()

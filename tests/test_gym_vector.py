@@ -172,7 +172,8 @@ def test_ended_episodes_must_be_reset_where_autoreset_is_disabled(worlds):
     [
         ({"autoreset_mode": "same"}, "autoreset_mode must be one of NextStep, SameStep, Disabled, got 'same'"),
         ({"render_mode": "human"}, "render_mode of a vector environment must be one of rgb_array, ansi"),
-        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        ({"num_envs": 0}, "num_envs must be a whole number of at least 1, got 0"),
+        ({"num_envs": 2.5}, "num_envs must be a whole number of at least 1, got 2.5"),
     ],
 )
 def test_wrong_arguments_are_told(worlds, wrong, message):

@@ -5,14 +5,6 @@ import sys
 
 import pytest
 
-from tests.toy_world import write_graphs
-
-
-@pytest.fixture
-def graphs(tmp_path):
-    return write_graphs(tmp_path / "connectivity")
-
-
 PROGRAM = """
 import sys
 import MatterSim

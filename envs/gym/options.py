@@ -52,10 +52,17 @@ class Options:
                 f"{self.observation!r}"
             )
         for name, least in (("max_steps", 1), ("max_tokens", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
-        if len(self.image_size_px) != 2 or min(self.image_size_px) < 1:
-            raise InputError(f"image_size_px must be a height and a width in pixels, got {self.image_size_px!r}")
+            require_count(name, getattr(self, name), least)
+        for name in ("split", "data", "features"):
+            value = getattr(self, name)
+            if not isinstance(value, str | os.PathLike) and (value is not None or name == "split"):
+                raise InputError(f"{name} must be a name or a path, got {value!r}")
+        try:
+            height, width = self.image_size_px
+        except (TypeError, ValueError):
+            raise InputError(f"image_size_px must be a height and a width, got {self.image_size_px!r}") from None
+        require_count("height of image_size_px", height, 1)
+        require_count("width of image_size_px", width, 1)
 
     @classmethod
     def parse(cls, arguments: Mapping[str, object]) -> "Options":
@@ -86,3 +93,9 @@ class Options:
                 "leave it out for $VLN_CLIP_DATA (R2R) or the generated world (Demo)"
             )
         return folder
+
+
+def require_count(name: str, value: object, least: int) -> None:
+    """Raise ``InputError`` unless an argument is a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -91,6 +91,10 @@ class Pictures:
         self.source = source
         self.views = functools.lru_cache(_CACHED_PANORAMAS)(self._views)
 
+    def __reduce__(self) -> tuple[type["Pictures"], tuple[Source]]:
+        """Pickle without what is kept: the cache can't be."""
+        return Pictures, (self.source,)
+
     def _views(self, viewpoint: int, size_px: tuple[int, int]) -> np.ndarray:
         """Render (36, H, W, 3) uint8."""
         rotation = self.source.rotation[viewpoint]

@@ -8,7 +8,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from vln_clip.envs.gym.options import Options
+from vln_clip.envs.gym.options import Options, require_count
 from vln_clip.envs.gym.order import shuffled_row
 from vln_clip.envs.gym.picture import Painter
 from vln_clip.envs.gym.single import KEYS, RESET_OPTIONS
@@ -49,8 +49,7 @@ class WalkVectorEnv(WalksEpisodes, VectorEnv[dict[str, Any], np.ndarray, np.ndar
         render_mode: str | None = None,
         **arguments: object,
     ) -> None:
-        if num_envs < 1:
-            raise InputError(f"num_envs must be at least 1, got {num_envs}")
+        require_count("num_envs", num_envs, 1)
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise unknown_name("render_mode of a vector environment", render_mode, RENDER_MODES)
         self.autoreset_mode = _mode(autoreset_mode)
@@ -172,7 +171,7 @@ class WalkVectorEnv(WalksEpisodes, VectorEnv[dict[str, Any], np.ndarray, np.ndar
 
     def _picked(self, episode: object) -> np.ndarray:
         """Return the rows of ``options["episode"]``: one id for all, or one each."""
-        ids = [episode] * self.num_envs if isinstance(episode, str) else list(episode)  # type: ignore[call-overload]
+        ids = list(episode) if isinstance(episode, list | tuple | np.ndarray) else [episode] * self.num_envs
         if len(ids) != self.num_envs:
             raise InputError(f"options['episode'] must be an instr_id or {self.num_envs} of them, got {len(ids)}")
         return self.walkers.rows_of(ids)

@@ -64,7 +64,7 @@ class Walkers:
     def rows_of(self, instr_ids: list[object]) -> np.ndarray:
         """Return the rows of instruction ids; an unknown one is an ``InputError``."""
         rows = {instr_id: row for row, instr_id in enumerate(self._ids)}
-        unknown = [name for name in instr_ids if name not in rows]
+        unknown = [name for name in instr_ids if not isinstance(name, str) or name not in rows]
         if unknown:
             raise InputError(
                 f"options['episode'] must be an instr_id of the split {self.options.split!r}, such as "
