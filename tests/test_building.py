@@ -12,7 +12,7 @@ from PIL import Image
 from tests.toy_building import HEADER, ROWS, write_building
 from vln_clip.envs.building import EdgeRules, connect, find_panoramas, read_poses, sight_lines
 from vln_clip.envs.building.frames import equirectangular_rays, level_rotation, quaternion_rotation, tilted_rotation
-from vln_clip.envs.building.map import find_floors, short_ids
+from vln_clip.envs.building.map import find_floors, heights_text, short_ids
 from vln_clip.envs.building.panoramas import read_depth
 from vln_clip.envs.building.skybox import default_face_px, to_faces
 from vln_clip.envs.demo.house import make_house
@@ -216,3 +216,18 @@ def test_ids_are_shortened_only_as_far_as_they_differ():
     assert short_ids(("ab", "cd")) == ["ab", "cd"]
     assert short_ids(("1234567890", "1235567890")) == ["1234", "1235"]
     assert short_ids(("panorama-001", "panorama-002")) == ["…rama-001", "…rama-002"]
+
+
+def test_a_cell_without_end_is_told_with_its_line(tmp_path):
+    table = tmp_path / "poses.csv"
+    table.write_text(f'{HEADER}\n{ROWS[0]}\nb.png,"{"1" * 140_000},0,1.5,0,0,0\n')
+    with pytest.raises(InputError, match=r"poses\.csv line 3 must be a row of short cells, got field larger"):
+        read_poses(table)
+    table.write_text("x" * 140_000 + "\n")
+    with pytest.raises(InputError, match=r"poses\.csv line \d must be a row of short cells"):
+        read_poses(table)
+
+
+def test_cameras_at_one_height_have_one_height_in_the_title():
+    assert heights_text(np.array([1.4, 1.41])) == "cameras at 1.4 m"
+    assert heights_text(np.array([1.4, 1.62])) == "cameras at 1.4 to 1.6 m"

@@ -241,3 +241,50 @@ def test_the_whole_way_from_the_example_to_features(tmp_path, monkeypatch):
         truth = torch.from_numpy(render_skybox(scene, index, 128))
         drawn = render_views(truth, level_rotation(0), [2.0], [0.1], 48, 36)
         assert (built.int() - drawn.int()).abs().float().mean() < 6
+
+
+def rows_at(*shifts_m, heading_deg=0):
+    return tuple(f"pano-{i}.png,{2 * i + shift},0,1.5,{heading_deg},0,0" for i, shift in enumerate(shifts_m))
+
+
+def test_another_building_with_the_same_ids_is_not_replaced(tmp_path):
+    data = build(tmp_path, *write_building(tmp_path, rows_at(0, 0, 0, 0)))
+    path = data / "connectivity" / "home_connectivity.json"
+    before = path.read_bytes()
+    photos, table = write_building(tmp_path, rows_at(0))
+    with pytest.raises(
+        InputError, match=r"another building: 3 of its 4 viewpoints are not among the poses.*--overwrite"
+    ):
+        build(tmp_path, photos, table)
+    photos, table = write_building(tmp_path, rows_at(0, 0.3, 0.3, 0.3, 0))
+    with pytest.raises(InputError, match=r"3 of its 4 viewpoints of the same id lie elsewhere, first pano-1; .*--scan"):
+        build(tmp_path, photos, table)
+    assert path.read_bytes() == before
+    build(tmp_path, photos, table, "--overwrite")
+    assert len(load_graph(path, "home").viewpoint_ids) == 5
+
+
+def test_a_building_may_be_corrected_grow_and_lose_a_panorama(tmp_path):
+    build(tmp_path, *write_building(tmp_path, rows_at(0, 0, 0)))
+    for rows in (rows_at(0, 0, 0, heading_deg=90), rows_at(0, 0.3, 0.02, 0, 0), rows_at(0.05, 0.3, 0, 0)):
+        path = build(tmp_path, *write_building(tmp_path, rows)) / "connectivity" / "home_connectivity.json"
+        assert len(load_graph(path, "home").viewpoint_ids) == len(rows)
+    assert load_graph(path, "home").position[1].tolist() == [2.3, 0, 1.5]
+
+
+def test_a_damaged_graph_is_told_and_may_be_replaced(tmp_path):
+    photos, table = write_building(tmp_path)
+    path = build(tmp_path, photos, table) / "connectivity" / "home_connectivity.json"
+    for content in ("[{", "{}x", '[{"image_id": "a", "pose": [1]}]', "[3]"):
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"home_connectivity\.json must be a connectivity file.*--overwrite"):
+            build(tmp_path, photos, table)
+    build(tmp_path, photos, table, "--overwrite")
+    assert load_graph(path, "home").viewpoint_ids == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("width", [60, 66, 4100, 100_000_000])
+def test_the_width_of_an_example_is_bounded(tmp_path, width):
+    with pytest.raises(InputError, match=f"--width must be a multiple of 4 from 64 to 4096 pixels, got {width}"):
+        main(["example", "--out", str(tmp_path / "new"), "--width", str(width)])
+    assert not (tmp_path / "new").exists()

@@ -40,6 +40,8 @@ class Build:
     """Data folder, laid out like $VLN_CLIP_DATA; other scans in it stay."""
     scan: str | None = None
     """Id of the building; by default the name of the folder that --poses is in."""
+    overwrite: bool = False
+    """Replace a graph of the same name even where it looks like another building's."""
     depth: Path | None = None
     """Folder of equirectangular 16-bit depth PNGs, one per panorama: edges then need a free line of sight."""
     depth_unit: float = DEPTH_UNIT_M
@@ -103,7 +105,7 @@ class Example:
     house: int = 0
     """Number of the house in the demo world."""
     width: int = 1024
-    """Width of a panorama in pixels."""
+    """Width of a panorama in pixels, at most 4096: as sharp as Matterport3D's faces."""
     workers: int | None = None
     """Threads; by default one per CPU."""
 
@@ -141,7 +143,8 @@ def build(config: Build) -> None:
     options = building.SkyboxOptions(config.size, config.strip_size, config.quality, config.files)
     rules = building.EdgeRules(config.max_distance, config.max_rise, config.nearest, config.margin)
     poses = building.read_poses(config.poses, config.camera_height)
-    check_replaceable(config.out / "connectivity", scan, poses)
+    if not config.overwrite:
+        check_replaceable(config.out / "connectivity", scan, poses)
     images = building.find_panoramas(config.panoramas, poses)
     visible = _sight(config, poses)
     edges = building.connect(np.stack([pose.position_m for pose in poses]), rules, visible)

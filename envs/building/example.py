@@ -26,6 +26,7 @@ from vln_clip.files import write_atomically
 DEPTH_UNIT_M = 0.00025
 _TILT_RAD = math.radians(3)
 _JPEG_QUALITY = 92
+_MAX_WIDTH_PX = 4096  # Matterport3D's faces of 1024 pixels need 1024 π; drawing takes over 1 GB per thread here
 COLUMNS = ("image", "x_m", "y_m", "z_m", "heading_deg", "pitch_deg", "roll_deg", "camera_height_m")
 
 
@@ -41,7 +42,7 @@ def write_example(
     Args:
         folder: where to.
         house: number of the house in the demo world.
-        width_px: width of a panorama, a multiple of 4.
+        width_px: width of a panorama, a multiple of 4 from 64 to 4096.
         workers: threads.
         on_progress: called with (panoramas done, panoramas).
 
@@ -50,8 +51,8 @@ def write_example(
     """
     if house < 0:
         raise InputError(f"--house must be at least 0, got {house}")
-    if width_px < 64 or width_px % 4:
-        raise InputError(f"--width must be a multiple of 4 of at least 64 pixels, got {width_px}")
+    if not 64 <= width_px <= _MAX_WIDTH_PX or width_px % 4:
+        raise InputError(f"--width must be a multiple of 4 from 64 to {_MAX_WIDTH_PX} pixels, got {width_px}")
     plan = make_house(DemoConfig().seed, house)
     scene = make_scene(plan)
     turns = np.random.default_rng([house, 7]).uniform((0, -1, -1), (2 * math.pi, 1, 1), (len(plan.points), 3))

@@ -13,6 +13,8 @@ from vln_clip.envs.building.skybox import skybox_rotation
 from vln_clip.errors import InputError
 from vln_clip.files import save_json, write_atomically
 
+_SAME_PLACE_M = 0.1  # corrected poses stay nearer, cameras of two buildings do not
+
 
 def check_scan_name(scan: str) -> None:
     """Raise ``InputError`` unless a scan id can be part of file names and feature keys."""
@@ -23,22 +25,44 @@ def check_scan_name(scan: str) -> None:
 def check_replaceable(folder: Path, scan: str, poses: Sequence[PanoramaPose]) -> None:
     """Refuse to write over the graph of another building.
 
+    Cameras number their pictures, so that ids of two buildings agree by chance: the same building is one whose ids
+    mostly are there still, and mostly where they were.
+
     Args:
         folder: ``connectivity``.
         scan: id of the building.
         poses: of the new graph.
+
+    Raises:
+        InputError: a graph of this name is there, and of another building or damaged.
     """
     path = folder / f"{scan}{SUFFIX}"
     if not path.is_file():
         return
+    before, after = _positions(path), {pose.viewpoint_id: pose.position_m for pose in poses}
+    shared = [name for name in before if name in after]
+    moved = [name for name in shared if np.linalg.norm(before[name] - after[name]) > _SAME_PLACE_M]
+    if len(shared) * 2 < len(before):
+        found = f"{len(before) - len(shared)} of its {len(before)} viewpoints are not among the poses"
+    elif len(moved) * 2 > len(shared):
+        found = f"{len(moved)} of its {len(shared)} viewpoints of the same id lie elsewhere, first {moved[0]}"
+    else:
+        return
+    raise InputError(
+        f"{path} holds another building: {found}; choose another --scan or --out, or give --overwrite if it is to go"
+    )
+
+
+def _positions(path: Path) -> dict[str, np.ndarray]:
+    """Return the position of each viewpoint of a connectivity file, (3,) in metres."""
     try:
-        before = {str(row["image_id"]) for row in json.loads(path.read_bytes())}
-    except (ValueError, TypeError, KeyError):
-        before = set()
-    if not before & {pose.viewpoint_id for pose in poses}:
+        rows = json.loads(path.read_bytes())
+        return {str(row["image_id"]): np.array([row["pose"][i] for i in (3, 7, 11)], float) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise InputError(
-            f"{path} holds another building: it shares no viewpoint with the poses; choose another --scan or --out"
-        )
+            f"{path} must be a connectivity file to be built again, got damaged content; choose another --scan or "
+            "--out, or give --overwrite if it is to go"
+        ) from error
 
 
 def graph_rows(poses: Sequence[PanoramaPose], edges: np.ndarray, visible: np.ndarray) -> list[dict[str, object]]:

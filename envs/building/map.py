@@ -53,6 +53,12 @@ def draw_map(graph: ScanGraph, path: Path, title: str = "") -> None:
     write_atomically(path, functools.partial(figure.savefig, format="png", dpi=130))
 
 
+def heights_text(height_m: np.ndarray) -> str:
+    """Say at which heights cameras are, (N,) metres; one number where they agree."""
+    low, high = f"{height_m.min():.1f}", f"{height_m.max():.1f}"
+    return f"cameras at {low} m" if low == high else f"cameras at {low} to {high} m"
+
+
 def find_floors(height_m: np.ndarray) -> np.ndarray:
     """Return the floor of every viewpoint, (N,) int64, 0 the lowest.
 
@@ -111,8 +117,7 @@ def _draw_floor(axis: "Axes", graph: ScanGraph, floors: np.ndarray, floor: int, 
     axis.scatter(place[here, 0], place[here, 1], s=26, c=colors[here].tolist(), zorder=3, linewidths=0)
     for index in np.nonzero(here)[0].tolist():
         axis.annotate(labels[index], place[index], (3, 3), textcoords="offset points", fontsize=6.5, zorder=4)
-    heights = graph.position[here, 2]
-    axis.set_title(f"floor {floor + 1}: cameras at {heights.min():.1f} to {heights.max():.1f} m", fontsize=9)
+    axis.set_title(f"floor {floor + 1}: {heights_text(graph.position[here, 2])}", fontsize=9)
     axis.set_aspect("equal")
     axis.set_xticks([])
     axis.set_yticks([])

@@ -98,9 +98,12 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-    for row in reader:
-        origin = f"{path} line {reader.line_num}"
+    try:
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        rows = [(f"{path} line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:  # a cell without end, as behind a quotation mark that nothing closes
+        raise InputError(f"{path} line {reader.reader.line_num} must be a row of short cells, got {error}") from error
+    for origin, row in rows:
         if None in row or None in row.values():
             raise InputError(f"{origin} must have {len(reader.fieldnames)} cells as the first row, got another number")
         yield origin, {name: value.strip() for name, value in row.items()}

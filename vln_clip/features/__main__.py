@@ -1,12 +1,10 @@
 """``python -m vln_clip.features inspect|convert|verify|compare FILE…``: stores, TSV and HDF5 files alike."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from vln_clip import log, paths
@@ -17,10 +15,9 @@ from vln_clip.errors import InputError
 from vln_clip.extract import demo_folder as built_demo_folder
 from vln_clip.features.audit import Wanted, audit, coverage
 from vln_clip.features.comparison import Comparison, compare
-from vln_clip.features.formats import convert, format_of, read_rows
+from vln_clip.features.formats import convert
+from vln_clip.features.inspection import inspect
 from vln_clip.features.lookup import FeatureFile
-from vln_clip.features.store import open_store
-from vln_clip.records import NUM_VIEWS
 from vln_clip.tasks import r2r
 
 
@@ -29,7 +26,7 @@ class Inspect:
     """Say what feature files hold."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Feature stores (.safetensors), TSV (.tsv, .tsv.gz) or HDF5 files (.hdf5, .h5)."""
+    """Feature stores (.safetensors), TSV (.tsv, .tsv.gz) or HDF5 files (.hdf5, .h5), folders of grid features."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,9 @@ Command = (
 def main(argv: list[str] | None = None) -> None:
     """Run one of the four commands."""
     command: Inspect | Convert | Verify | Compare = tyro.cli(Command, args=argv, prog="python -m vln_clip.features")
+    if isinstance(command, Inspect | Verify) and not command.files:
+        name = type(command).__name__.lower()
+        raise InputError(f"{name} must be given at least one feature file, got none; for example: {name} FILE.tsv")
     if isinstance(command, Convert):
         count = convert(command.source, command.target, command.dtype)
         log.logger.info("%s: %d viewpoints", command.target, count)
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         compare_files(command)
     else:
         for path in command.files:
-            _inspect(path)
+            inspect(path)
 
 
 def cli() -> None:
@@ -204,29 +204,6 @@ def _print_comparison(config: Compare, found: Comparison) -> None:
     )
     for minus, largest, view, key in sorted(found.worst, reverse=True)[: config.worst]:
         print(f"  worst: {key} view {view}, cosine {-minus:.6f}, largest difference {largest:.3g}")
-
-
-def _inspect(path: Path) -> None:
-    """Print shape, norms and header of one file."""
-    if format_of(path) == "store":
-        store = open_store(path)
-        count, width, dtype = len(store.keys), store.width, str(store.features.dtype).removeprefix("torch.")
-        sample = store.features[: min(count, 200)].float().numpy()
-        print(json.dumps(asdict(store.header), indent=2))
-        example = store.keys[0] if count else "none"
-    else:
-        count, kept, example = 0, [], "none"
-        for key, features in read_rows(path):
-            example = key if not count else example
-            kept += [features] if count < 200 else []
-            count += 1
-        sample = np.stack(kept) if kept else np.zeros((0, NUM_VIEWS, 0), np.float32)
-        width, dtype = sample.shape[2], str(sample.dtype)
-    norms = np.linalg.norm(sample.reshape(-1, max(width, 1)), axis=1)
-    print(f"{path}: {count} viewpoints x {NUM_VIEWS} views x {width} {dtype}, first {example}")
-    if len(norms):
-        low, mean, high = norms.min(), norms.mean(), norms.max()
-        print(f"L2 norm of views (first 200 viewpoints): {low:.3f} to {high:.3f}, mean {mean:.3f}")
 
 
 if __name__ == "__main__":

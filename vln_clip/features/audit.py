@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vln_clip.encoders.table import ENCODERS, WIDTHS, Widths
-from vln_clip.features.formats import format_of, read_rows, stem_of
+from vln_clip.features.formats import check_exists, format_of, read_header, read_rows, stem_of
 from vln_clip.features.locate import PUBLIC_STEMS
-from vln_clip.features.store import open_store
 from vln_clip.records import NUM_VIEWS
 
 _SHOWN = 3
@@ -58,6 +57,8 @@ def audit(path: Path) -> Audit:
     Raises:
         InputError: the file cannot be read to its end.
     """
+    format_of(path)
+    check_exists(path)
     found = Audit(path, encoder=encoder_of(path))
     total, count, bad = 0.0, 0, []
     for key, features in read_rows(path):
@@ -79,13 +80,14 @@ def audit(path: Path) -> Audit:
 
 
 def encoder_of(path: Path) -> str:
-    """Return the encoder that a store's header or a public file's name tells, else an empty string."""
-    if format_of(path) == "store":
-        name = open_store(path).header.encoder
-    else:
-        stem = stem_of(path)
-        name = next((encoder for encoder, public in PUBLIC_STEMS.items() if public == stem), stem)
-    return name if name in ENCODERS or ":" in name else ""
+    """Return the encoder that a file's header or a public file's name tells, else an empty string."""
+    header = read_header(path)
+    names = [header.encoder] if header else []
+    if format_of(path) != "store":
+        names.append(stem_of(path))
+    public = {stem: encoder for encoder, stem in PUBLIC_STEMS.items()}
+    known = (public.get(name, name) for name in names)
+    return next((name for name in known if name in ENCODERS or ":" in name), "")
 
 
 def known_widths(encoder: str) -> Widths | None:

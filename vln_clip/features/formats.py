@@ -11,7 +11,7 @@ import binascii
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from vln_clip.errors import InputError
+from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.store import StoreHeader, numpy_rows, open_store, write_store
 from vln_clip.files import save_json, write_atomically
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
@@ -39,7 +40,23 @@ def format_of(path: Path) -> str:
     for kind, suffixes in (("store", (STORE_SUFFIX,)), ("tsv", TSV_SUFFIXES), ("hdf5", HDF5_SUFFIXES)):
         if name.endswith(suffixes):
             return kind
+    if name.endswith(GRID_SUFFIX):
+        raise InputError(
+            f"{path} is a folder of grid features, where a file of pooled features is expected; "
+            "the command inspect shows what the folder holds and checks its files"
+        )
     raise InputError(f"a feature file must end in {', '.join(SUFFIXES)}, got {str(path)!r}")
+
+
+def is_gzip(path: Path) -> bool:
+    """Return whether a file is gzipped, by its name."""
+    return path.name.lower().endswith(".gz")
+
+
+def check_exists(path: Path) -> None:
+    """Raise ``InputError`` unless there is a file."""
+    if not path.is_file():
+        raise InputError(f"feature file must exist, got {path} which does not")
 
 
 def stem_of(path: Path) -> str:
@@ -50,8 +67,7 @@ def stem_of(path: Path) -> str:
 def read_rows(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield key and (36, D) array of each viewpoint of a feature file, one at a time."""
     kind = format_of(path)
-    if not path.is_file():
-        raise InputError(f"feature file must exist, got {path} which does not")
+    check_exists(path)
     if kind == "store":
         yield from numpy_rows(open_store(path))
     else:
@@ -65,7 +81,7 @@ def read_tsv(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         InputError: a row is truncated or has another number of columns; the message names the line.
     """
     width: int | None = None
-    opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
+    opener = cast(Callable[..., IO[bytes]], gzip.open if is_gzip(path) else open)
     with opener(path, "rb") as stream:
         for number, line in enumerate(_lines(path, stream), 1):
             key, array = parse_tsv_line(f"{path} line {number}", line, width)
@@ -81,7 +97,18 @@ def parse_tsv_line(where: str, line: bytes, width: int | None = None) -> tuple[s
             f"{where} must have {_TSV_COLUMNS} tab-separated columns, got {len(columns)}; "
             "the file may be truncated, fetch or write it again"
         )
-    return f"{columns[0].decode()}_{columns[1].decode()}", _decode(where, columns[5], width)
+    return tsv_key(where, columns), _decode(where, columns[5], width)
+
+
+def tsv_key(where: str, columns: Sequence[bytes]) -> str:
+    """Return ``<scan>_<viewpoint id>`` of the first two columns of a line."""
+    try:
+        return f"{columns[0].decode()}_{columns[1].decode()}"
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where} must start with scan and viewpoint in UTF-8, got {columns[0][:20]!r} and {columns[1][:40]!r}; "
+            "the file may be damaged, fetch or write it again"
+        ) from error
 
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
@@ -110,7 +137,7 @@ def _decode(where: str, cell: bytes, width: int | None) -> np.ndarray:
 
 def write_tsv(path: Path, rows: Rows) -> None:
     """Write a TSV file (gzipped where the name ends in .gz), atomically."""
-    opener = cast(Callable[..., IO[bytes]], gzip.open if path.name.endswith(".gz") else open)
+    opener = cast(Callable[..., IO[bytes]], gzip.open if is_gzip(path) else open)
 
     def write(temporary: Path) -> None:
         with opener(temporary, "wb") as stream:
@@ -127,11 +154,26 @@ def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the data sets of an HDF5 file; see the module for the format."""
     with open_hdf5(path, "r") as archive:
         for key in archive:
-            data = archive[key]
-            shape = tuple(getattr(data, "shape", ()))
-            if len(shape) != 2 or shape[0] != NUM_VIEWS:
-                raise InputError(f"{path}: {key} must be ({NUM_VIEWS}, D), got {shape or 'a group'}")
-            yield str(key), data[()]
+            yield str(key), hdf5_row(path, archive, key)
+
+
+def hdf5_row(path: Path, archive: Any, key: str) -> np.ndarray:
+    """Return the features of one viewpoint of an open HDF5 file, (36, D) in the file's dtype.
+
+    Raises:
+        InputError: under the key is something else, or the data set is damaged.
+    """
+    try:
+        key.encode()
+        data = archive[key]
+        shape, dtype = tuple(getattr(data, "shape", ())), getattr(data, "dtype", np.dtype(object))
+        array = data[()] if len(shape) == 2 and dtype.kind in "fiu" else None
+    except (OSError, KeyError, RuntimeError, UnicodeEncodeError) as error:
+        raise InputError(f"{path}: {key!r} cannot be read ({error}); fetch or write the file again") from error
+    if array is None or shape[0] != NUM_VIEWS or not shape[1]:
+        found = f"{dtype} of shape {shape}" if shape else "a group or a single value"
+        raise InputError(f"{path}: {key} must be numbers of shape ({NUM_VIEWS}, D), got {found}")
+    return np.asarray(array)
 
 
 def write_hdf5(path: Path, rows: Rows, header: StoreHeader | None = None) -> None:
@@ -175,6 +217,8 @@ def convert(source: Path, target: Path, dtype: str = "float16") -> int:
         if not count:
             raise InputError(f"{source} must hold the features of at least one viewpoint, got none")
 
+    format_of(source)
+    check_exists(source)
     header = read_header(source) or StoreHeader(stem_of(source))
     if format_of(source) != "store":
         header = replace(header, source=header.source or source.name)
@@ -212,7 +256,13 @@ def read_header(path: Path) -> StoreHeader | None:
     if kind == "hdf5":
         with open_hdf5(path, "r") as archive:
             text = archive.attrs.get(_HDF5_HEADER)
+        try:
             return StoreHeader.from_json(text) if isinstance(text, str) else None
+        except ValueError as error:
+            raise InputError(
+                f"{path} must have a header in its attribute {_HDF5_HEADER} or no such attribute, got a damaged one "
+                f"({error})"
+            ) from error
     try:
         note = json.loads(note_path(path).read_bytes())
         if note["size_bytes"] == path.stat().st_size:

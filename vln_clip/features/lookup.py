@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from vln_clip.errors import InputError
-from vln_clip.features.formats import format_of, open_hdf5, parse_tsv_line
+from vln_clip.features.formats import (
+    check_exists,
+    format_of,
+    hdf5_row,
+    is_gzip,
+    open_hdf5,
+    parse_tsv_line,
+    tsv_key,
+)
 from vln_clip.features.store import FeatureStore, open_store
 
 
@@ -29,8 +37,7 @@ class FeatureFile:
 
     def __init__(self, path: Path):
         self.path, self.kind = path, format_of(path)
-        if not path.is_file():
-            raise InputError(f"feature file must exist, got {path} which does not")
+        check_exists(path)
         self._places: dict[str, int] = {}
         self._store: FeatureStore | None = None
         self._archive: Any = None
@@ -60,13 +67,13 @@ class FeatureFile:
         if self._store is not None:
             return self._store.features[self._store.rows[key]].numpy()
         if self._archive is not None:
-            return np.asarray(self._archive[key])
+            return hdf5_row(self.path, self._archive, key)
         self._stream.seek(self._places[key])
         return parse_tsv_line(f"{self.path}, viewpoint {key}", self._stream.readline())[1]
 
     def _unpacked(self) -> Any:
         """Open the lines of a TSV file for seeking."""
-        if not self.path.name.lower().endswith(".gz"):
+        if not is_gzip(self.path):
             return self.path.open("rb")
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the file
         try:
@@ -87,6 +94,6 @@ def _index_lines(path: Path, stream: Any) -> dict[str, int]:
         columns = line[:400].split(b"\t")
         if len(columns) < 3:
             raise InputError(f"{path} line {number} must have tab-separated columns, got {line[:40]!r}")
-        places.setdefault(f"{columns[0].decode()}_{columns[1].decode()}", place)
+        places.setdefault(tsv_key(f"{path} line {number}", columns), place)
         place += len(line)
     return places

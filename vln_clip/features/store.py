@@ -78,12 +78,25 @@ class StoreHeader:
 
     @classmethod
     def from_json(cls, text: str) -> "StoreHeader":
-        """Read what ``json.dumps(asdict(header))`` wrote; unknown fields of newer versions are left out."""
-        known = {item.name for item in fields(cls)}
-        values = {key: value for key, value in json.loads(text).items() if key in known}
+        """Read what ``json.dumps(asdict(header))`` wrote; unknown fields of newer versions are left out.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict) or "encoder" not in content:
+            raise ValueError("no header of features")
+        known = {item.name: item.type for item in fields(cls)}
+        values = {key: value for key, value in content.items() if key in known}
+        wrong = [key for key, value in values.items() if known[key] is str and not isinstance(value, str)]
         for key in ("render_size_px", "image_size_px"):
-            values[key] = tuple(values.get(key, (0, 0)))
-        return cls(**values)
+            size = values.get(key, (0, 0))
+            wrong += [] if isinstance(size, list | tuple) and len(size) == 2 else [key]
+            values[key] = size
+        wrong += [] if isinstance(values.get("libraries", {}), dict) else ["libraries"]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is of another type")
+        return cls(**values | {key: tuple(values[key]) for key in ("render_size_px", "image_size_px")})
 
 
 def library_versions() -> dict[str, str]:
@@ -170,11 +183,35 @@ def read_tensors(path: Path, format_: str) -> tuple[StoreHeader, Tensor, tuple[s
             lines = archive.get_tensor("viewpoints")
     except (SafetensorError, OSError) as error:
         raise InputError(f"feature store must be complete, got {path} which cannot be read ({error})") from error
-    keys = tuple(lines.numpy().tobytes().decode().split("\n")) if lines.numel() else ()
+    if not features.ndim or features.dtype not in (torch.float16, torch.float32, torch.float64):
+        found = f"{features.dtype} of shape {tuple(features.shape)}".removeprefix("torch.")
+        raise InputError(f"feature store must hold float16 or float32 features, got {found} in {path}")
+    keys, header = _parse_keys(path, lines), _parse_header(path, metadata)
     if len(keys) != features.shape[0]:
         found = f"{tuple(features.shape)} with {len(keys)} keys"
         raise InputError(f"feature store must hold as many keys as rows, got {found} in {path}")
-    return StoreHeader.from_json(metadata["header"]), features, keys
+    return header, features, keys
+
+
+def _parse_header(path: Path, metadata: dict[str, str]) -> StoreHeader:
+    try:
+        return StoreHeader.from_json(metadata["header"])
+    except (KeyError, ValueError) as error:
+        found = "none" if isinstance(error, KeyError) else f"a damaged one ({error})"
+        raise InputError(
+            f"feature store must have the header that says how the features came about, got {found} in {path}; "
+            "write the file again"
+        ) from error
+
+
+def _parse_keys(path: Path, lines: Tensor) -> tuple[str, ...]:
+    try:
+        text = lines.numpy().tobytes().decode() if lines.dtype == torch.uint8 else None
+    except UnicodeDecodeError:
+        text = None
+    if text is None:
+        raise InputError(f"feature store must hold its viewpoints as UTF-8 text, got other bytes in {path}")
+    return tuple(text.split("\n")) if text else ()
 
 
 class StoreWriter:
