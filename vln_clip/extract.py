@@ -330,7 +330,7 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
         if not processes.is_main_process:
             return
     missing = parts.missing() if config.shard else []
-    if missing and not out.exists():
+    if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
         left = f"{len(missing)} of {len(parts.keys)} scans are left to other shards, e.g. {missing[0]}"
         log.logger.info("shard %s is done; %s; who finishes last merges", config.shard, left)
         return
