@@ -101,11 +101,16 @@ class Parts:
             overwrite: take an output that was made in another way for missing.
 
         Raises:
-            InputError: it is there, but made in another way.
+            InputError: it is there, but damaged or made in another way.
         """
         if not self.out.exists() or overwrite:
             return False
-        differences = self._output_differences()
+        try:
+            differences = self._output_differences()
+        except InputError as error:
+            raise InputError(
+                f"{error}; replace the output {self.out} with --overwrite, or name another --out"
+            ) from error
         if differences:
             raise InputError(
                 f"output must be a new file or what this command makes, got {self.out} with {differences[0]}; name "
@@ -116,6 +121,7 @@ class Parts:
     def _output_differences(self) -> list[str]:
         if is_grid(self.out):
             grid = open_grid(self.out)
+            grid.check_files()
             header: StoreHeader | None = grid.header
             keys = list(grid.rows)
         else:
