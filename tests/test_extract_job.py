@@ -193,12 +193,40 @@ def test_a_bad_skybox_is_one_sentence_and_exit_status_2(data, tmp_path, network,
         (["--workers", "-1"], "--workers must be at least 0, got -1"),
         (["--batch-size", "0"], "batch size must be at least 1, got 0"),
         (["--image-size", "0", "8"], "image size must be at least 1, got 0 8"),
+        (["--render-size", "40000", "10"], "render size must be at most 32767 by 32767, got 40000 10"),
+        (["--render-size", "10", "32768"], "render size must be at most 32767 by 32767, got 10 32768"),
+        (["--device", "nonsense"], "--device must be auto, cpu or .* got 'nonsense'"),
+        (["--device", "cuda:99"], "--device must be auto, cpu or .* got 'cuda:99'"),
         (["--crop", "full", "--image-size", "8", "8"], "image size needs a crop of center or squash, got full"),
     ],
 )
 def test_wrong_flags_are_told_before_the_work(data, tmp_path, network, words, sentence):
     with pytest.raises(InputError, match=sentence):
         program(data, tmp_path / "x.safetensors", *words)
+
+
+def test_an_impossible_folder_is_one_sentence(data, tmp_path, network):
+    (tmp_path / "poses.csv").write_text("a file")
+    for out in (tmp_path / "poses.csv" / "a.safetensors", tmp_path / "poses.csv" / "b" / "a.tsv"):
+        with pytest.raises(
+            InputError, match=r"feature file .*poses\.csv.* cannot be written: its folder cannot be made"
+        ):
+            program(data, out)
+
+
+def test_a_damaged_output_is_not_complete(data, tmp_path):
+    for out, damaged, words in [
+        (tmp_path / "x.grid", tmp_path / "x.grid" / "beta.safetensors", ["--grid"]),
+        (tmp_path / "x.safetensors", tmp_path / "x.safetensors", []),
+    ]:
+        words = [*words, "--encoder", "pixels:4", "--image-size", "16", "16", "--crop", "squash"]
+        program(data, out, *words)
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match=f"must be complete, got {damaged} .*; replace .* with --overwrite"):
+            program(data, out, *words)
+        program(data, out, *words, "--overwrite")
+        assert damaged.read_bytes() == whole
 
 
 def test_the_header_records_every_option(data, tmp_path, network):

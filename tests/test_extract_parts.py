@@ -14,10 +14,11 @@ from tests.toy_extraction import NUM_VIEWPOINTS, SMALL, Counting, program, use_n
 from vln_clip import log
 from vln_clip.encoders import create_encoder
 from vln_clip.errors import InputError
-from vln_clip.extract import Skyboxes, extract_features, list_panoramas
+from vln_clip.extract import Skyboxes, extract_features, list_panoramas, main
 from vln_clip.features import open_store
 from vln_clip.features.formats import read_header, read_rows
-from vln_clip.features.parts import parts_folder, share_of
+from vln_clip.features.grid import open_grid
+from vln_clip.features.parts import Parts, parts_folder, share_of
 
 
 @pytest.fixture
@@ -223,3 +224,85 @@ def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path)
     assert "share 2 of 2: 1 of 3 scans" in told
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.tsv"])
+def test_shards_replace_a_complete_output_when_the_last_one_is_done(data, tmp_path, network, name):
+    out, words = tmp_path / name, ["--overwrite", "--channel-order", "bgr"]
+    for swapped in (words[:1], words):  # with the options of the output there, and with others
+        program(data, out, "--overwrite")
+        before = out.read_bytes()
+        program(data, out, *swapped, "--shard", "1/2")
+        assert len(list(parts_folder(out).glob("*.safetensors"))) == 2  # alpha and gamma stay until beta is there
+        assert out.read_bytes() == before
+        with pytest.raises(InputError, match=r"all 3 scans must be extracted .* got 1 missing"):
+            program(data, out, *swapped, "--merge")
+        program(data, out, *swapped, "--shard", "2/2")
+        assert not parts_folder(out).exists()
+    assert read_header(out).channel_order == "bgr"
+
+
+def test_told_merging_does_not_replace_another_output(data, tmp_path, network):
+    out = tmp_path / "x.safetensors"
+    program(data, tmp_path / "l2.safetensors", "--normalize", "l2")
+    program(data, out, "--shard", "1/2")
+    program(data, tmp_path / "y.safetensors", "--shard", "2/2")
+    for part in parts_folder(tmp_path / "y.safetensors").iterdir():
+        part.rename(parts_folder(out) / part.name)
+    (tmp_path / "l2.safetensors").rename(out)
+    with pytest.raises(InputError, match=r"normalization 'l2' instead of 'none'; .*--overwrite"):
+        program(data, out, "--merge")
+    assert len(list(parts_folder(out).iterdir())) == 3
+    program(data, out, "--merge", "--overwrite")
+    assert read_header(out).normalization == "none"
+
+
+@pytest.mark.parametrize("words", [[], ["--overwrite"]])
+@pytest.mark.parametrize("name", ["x.safetensors", "x.tsv", "x.hdf5"])
+def test_two_processes_may_merge_at_once(data, tmp_path, network, monkeypatch, name, words):
+    """The other one publishes and removes the parts when this one has read its first row."""
+    out, inner = tmp_path / name, []
+    program(data, out)
+    whole = {key: row.copy() for key, row in read_rows(out)}
+    if not words:
+        out.unlink()
+    program(data, out, *words, "--shard", "1/2")
+    rows = Parts._rows
+
+    def slow_rows(parts):
+        coming = rows(parts)
+        yield next(coming)
+        if not inner:
+            inner.append(True)
+            parts.merge(bool(words))
+            assert not parts_folder(out).is_dir() or not list(parts_folder(out).glob("alpha*"))
+        yield from coming
+
+    monkeypatch.setattr(Parts, "_rows", slow_rows)
+    program(data, out, *words, "--shard", "2/2")
+    assert inner
+    assert not parts_folder(out).exists()
+    found = dict(read_rows(out))
+    assert all((found[key] == row).all() for key, row in whole.items())
+
+
+def test_two_processes_may_publish_maps_at_once(data, tmp_path, monkeypatch):
+    """The other one publishes just before this one writes the index."""
+    out, inner = tmp_path / "x.grid", []
+    words = ["--encoder", "pixels:4", "--grid", "--render-size", "16", "12", "--image-size", "16", "16"]
+    words += ["--data", str(data), "--device", "cpu", "--out", str(out)]
+    main(words)
+    publish = Parts._publish_grid
+
+    def late(parts, overwrite):
+        if not inner:
+            inner.append(True)
+            parts.merge(overwrite)
+        publish(parts, overwrite)
+
+    monkeypatch.setattr(Parts, "_publish_grid", late)
+    main([*words, "--overwrite", "--normalize", "l2"])
+    grid = open_grid(out)
+    assert grid.header.normalization == "l2"
+    assert all(grid[key].shape[0] == 36 for key in grid.rows)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -311,8 +311,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "PartialState | None") -> None:
     """Extract this process's share, and put the output together where that can be done."""
+    from vln_clip.setting import pick_device  # which imports this module
+
     default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
-    device = config.device or default
+    device = default if config.device in (None, "auto") else pick_device(config.device)
     options, workers, (index, count) = config.options(device), config.num_workers(device), config.share()
     encoder = _create(config, device, processes)
     parts = plan_parts(encoder, panoramas, out, options, config.dataset, config.dtype, RENDERER)
@@ -330,7 +332,7 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
         if not processes.is_main_process:
             return
     missing = parts.missing() if config.shard else []
-    if missing and not out.exists():
+    if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
         left = f"{len(missing)} of {len(parts.keys)} scans are left to other shards, e.g. {missing[0]}"
         log.logger.info("shard %s is done; %s; who finishes last merges", config.shard, left)
         return

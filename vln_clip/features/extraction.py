@@ -19,6 +19,7 @@ from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 _TIMED_VIEWS = 2
+_MAX_RENDER_PX = 32767  # what OpenCV can address
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -88,6 +89,9 @@ class Options:
         for name, values in sizes.items():
             if values and min(values) < 1:
                 raise InputError(f"{name} must be at least 1, got {' '.join(map(str, values))}")
+        if self.render_size_px and max(self.render_size_px) > _MAX_RENDER_PX:
+            width, height = self.render_size_px
+            raise InputError(f"render size must be at most {_MAX_RENDER_PX} by {_MAX_RENDER_PX}, got {width} {height}")
 
     def size_px(self, encoder: Encoder) -> tuple[int, int]:
         """Return width and height of the rendered views."""

@@ -48,12 +48,24 @@ class GridStore:
         if key not in self.rows:
             raise KeyError(f"{key} has no grid features in {self.path}")
         name, row = self.rows[key]
+        return self._maps(name)[row]
+
+    def check_files(self) -> None:
+        """Open every file, without reading its maps.
+
+        Raises:
+            InputError: one is damaged, or not the one that the index tells of.
+        """
+        for name in self.keys:
+            self._maps(name)
+
+    def _maps(self, name: str) -> Tensor:
         if name not in self._open:
             header, features, keys = read_tensors(self.path / name, GRID_FORMAT)
             if keys != self.keys[name] or header != self.header:
                 raise InputError(f"{self.path / name} must be the file that {_INDEX} tells of, got another one")
             self._open[name] = features
-        return self._open[name][row]
+        return self._open[name]
 
 
 def write_index(folder: Path, header: StoreHeader, keys: dict[str, tuple[str, ...]]) -> None:

@@ -117,7 +117,13 @@ def tell_size(parts: Parts, shape: tuple[int, ...]) -> None:
     count = sum(map(len, parts.keys.values()))
     todo_bytes = row_bytes * sum(len(parts.keys[scan]) for scan in parts.missing())
     parts_and_output = todo_bytes + (0 if is_grid(parts.out) else row_bytes * count)
-    parts.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parts.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"feature file {parts.out} cannot be written: its folder cannot be made ({error.strerror or error}); name "
+            "another --out"
+        ) from error
     free_bytes = shutil.disk_usage(parts.out.parent).free
     size = f"{count} viewpoints x {' x '.join(map(str, shape))} {parts.part_dtype} = {row_bytes * count / 1e9:.3g} GB"
     log.logger.info("%s: %s", parts.out, size)

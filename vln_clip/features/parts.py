@@ -101,11 +101,16 @@ class Parts:
             overwrite: take an output that was made in another way for missing.
 
         Raises:
-            InputError: it is there, but made in another way.
+            InputError: it is there, but damaged or made in another way.
         """
         if not self.out.exists() or overwrite:
             return False
-        differences = self._output_differences()
+        try:
+            differences = self._output_differences()
+        except InputError as error:
+            raise InputError(
+                f"{error}; replace the output {self.out} with --overwrite, or name another --out"
+            ) from error
         if differences:
             raise InputError(
                 f"output must be a new file or what this command makes, got {self.out} with {differences[0]}; name "
@@ -116,6 +121,7 @@ class Parts:
     def _output_differences(self) -> list[str]:
         if is_grid(self.out):
             grid = open_grid(self.out)
+            grid.check_files()
             header: StoreHeader | None = grid.header
             keys = list(grid.rows)
         else:
@@ -139,25 +145,27 @@ class Parts:
         Raises:
             InputError: parts are missing, or the output cannot be written; the parts stay.
         """
+        before = _identity(self.out)
+        try:
+            if overwrite or not self.is_complete():  # else another process was faster
+                self._check_finished()
+                self._publish(overwrite)
+        except InputError:  # another process may have been faster meanwhile, and have taken the parts away
+            if _identity(self.out) in (None, before) or not self.is_complete():
+                raise
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_finished(self) -> None:
         missing = self.missing()
-        if missing and not (self.out.exists() and self.is_complete()):  # else another process was faster
+        if missing:
             raise InputError(
                 f"all {len(self.keys)} scans must be extracted before their parts are merged, got "
                 f"{len(missing)} missing in {self.folder}, e.g. {missing[0]}; run the same command for them"
             )
-        if not missing:
-            self._publish(overwrite)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _publish(self, overwrite: bool) -> None:
         if is_grid(self.out):
-            write_index(self.folder, self.header, {self.path(scan).name: tuple(self.keys[scan]) for scan in self.keys})
-            with cannot_write(self.out):
-                for leftover in self.folder.glob(".*"):  # of processes that were killed
-                    leftover.unlink(missing_ok=True)
-                if overwrite and self.out.is_dir():
-                    shutil.rmtree(self.out)
-                self.folder.rename(self.out)
+            self._publish_grid(overwrite)
             return
         ending = self.out.name.partition(".")[2]
         merged = self.folder / f"merged-{uuid.uuid4().hex[:8]}.{ending}"
@@ -167,11 +175,39 @@ class Parts:
                 note_path(merged).replace(note_path(self.out))
             merged.replace(self.out)
 
+    def _publish_grid(self, overwrite: bool) -> None:
+        with cannot_write(self.out):
+            write_index(self.folder, self.header, {self.path(scan).name: tuple(self.keys[scan]) for scan in self.keys})
+            if gone := [scan for scan in self.keys if not self.path(scan).is_file()]:
+                raise InputError(f"parts must stay until they are merged, got no {self.path(gone[0])} any more")
+            for leftover in self.folder.glob(".*"):  # of processes that were killed
+                leftover.unlink(missing_ok=True)
+            if not (overwrite and self.out.is_dir()):
+                self.folder.rename(self.out)
+                return
+            replaced = self.out.with_name(f".{self.out.name}.{uuid.uuid4().hex[:8]}")
+            self.out.rename(replaced)
+            try:
+                self.folder.rename(self.out)
+            except OSError:
+                replaced.rename(self.out)
+                raise
+            shutil.rmtree(replaced, ignore_errors=True)
+
     def _rows(self) -> Iterator[tuple[str, np.ndarray]]:
         for scan in self.keys:
             store = open_store(self.path(scan))
             for key, row in zip(store.keys, store.features, strict=True):
                 yield key, row.numpy()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from the one that replaces it; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def parts_folder(out: Path) -> Path:
