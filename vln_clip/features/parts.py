@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vln_clip.errors import InputError
-from vln_clip.features.formats import format_of, note_path, read_header, read_rows, write_rows
+from vln_clip.features.formats import format_of, note_path, read_header, read_rows, require_h5py, write_rows
 from vln_clip.features.grid import GRID_SUFFIX, open_grid, write_index
 from vln_clip.features.pictures import joint_digest
 from vln_clip.features.store import (
@@ -31,6 +31,21 @@ from vln_clip.log import logger
 def is_grid(out: Path) -> bool:
     """Return whether an output is a folder of maps, by its name."""
     return out.name.endswith(GRID_SUFFIX)
+
+
+def check_output(out: Path, grid: bool) -> None:
+    """Raise ``InputError`` where an output has a wrong ending or kind, or needs a package that is missing."""
+    if grid:
+        if not is_grid(out):
+            raise InputError(f"--out of --grid must be a folder name that ends in {GRID_SUFFIX}, got {str(out)!r}")
+        if out.is_file():
+            raise InputError(f"--out of --grid must be a folder, got {out} which is a file; name another one")
+        return
+    kind = format_of(out)
+    if out.is_dir():
+        raise InputError(f"--out must be a file, got {out} which is a folder; name another one")
+    if kind == "hdf5":
+        require_h5py(out)
 
 
 @dataclass(frozen=True, eq=False)
