@@ -214,6 +214,24 @@ def test_an_impossible_folder_is_one_sentence(data, tmp_path, network):
             program(data, out)
 
 
+def test_a_missing_h5py_is_told_before_the_work(data, tmp_path, network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(Skyboxes, "load", None)  # nothing is read
+    with pytest.raises(InputError, match=r"/x\.hdf5 needs the package h5py; run: pip install h5py"):
+        program(data, tmp_path / "x.hdf5")
+    assert not parts_folder(tmp_path / "x.hdf5").exists()
+
+
+def test_an_output_of_another_kind_is_told_before_the_work(data, tmp_path, network):
+    (tmp_path / "dd.safetensors").mkdir()
+    (tmp_path / "f.grid").write_text("a file")
+    for words in ([], ["--overwrite"]):
+        with pytest.raises(InputError, match=r"--out must be a file, got .*dd\.safetensors which is a folder"):
+            program(data, tmp_path / "dd.safetensors", *words)
+        with pytest.raises(InputError, match=r"--out of --grid must be a folder, got .*f\.grid which is a file"):
+            program(data, tmp_path / "f.grid", "--grid", *words)
+
+
 def test_a_damaged_output_is_not_complete(data, tmp_path):
     for out, damaged, words in [
         (tmp_path / "x.grid", tmp_path / "x.grid" / "beta.safetensors", ["--grid"]),

@@ -25,11 +25,10 @@ from vln_clip.envs.render import NUM_FACES, load_skybox, panorama_views
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, check_width, dataset_key, find_store, open_store, split_name
 from vln_clip.features.extraction import Options, Panorama, Precision, Source, affordable_encoder, row_shape
-from vln_clip.features.formats import format_of
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS, cached_path, file_stem
-from vln_clip.features.parts import begun_parts, is_grid
+from vln_clip.features.parts import begun_parts, check_output
 from vln_clip.features.pipeline import default_workers
 from vln_clip.records import NUM_VIEWS
 
@@ -363,12 +362,9 @@ def demo_folder() -> Path:
 
 
 def _output(config: Config, data: Path) -> Path:
-    """Return the file to write; a wrong ending is told before the work."""
+    """Return the file to write; one that cannot be made is told before the work."""
     out = config.out or _default_out(config, data)
-    if not config.grid:
-        format_of(out)
-    elif not is_grid(out):
-        raise InputError(f"--out of --grid must be a folder name that ends in {GRID_SUFFIX}, got {str(out)!r}")
+    check_output(out, config.grid)
     return out
 
 

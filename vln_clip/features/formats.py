@@ -272,12 +272,18 @@ def read_header(path: Path) -> StoreHeader | None:
     return None
 
 
-def open_hdf5(path: Path, mode: str) -> Any:
-    """Open an HDF5 file; a missing h5py or a damaged file is an ``InputError``."""
+def require_h5py(path: Path) -> Any:
+    """Return the module h5py, which ``path`` needs; raise ``InputError`` where it is missing."""
     try:
         import h5py
     except ImportError as error:
         raise InputError(f"{path} needs the package h5py; run: pip install h5py") from error
+    return h5py
+
+
+def open_hdf5(path: Path, mode: str) -> Any:
+    """Open an HDF5 file; a missing h5py or a damaged file is an ``InputError``."""
+    h5py = require_h5py(path)
     try:
         return h5py.File(path, mode)
     except OSError as error:

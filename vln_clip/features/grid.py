@@ -6,7 +6,7 @@ being copied: the folder is filled under another name and gets its own when it i
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class GridStore:
     def _maps(self, name: str) -> Tensor:
         if name not in self._open:
             header, features, keys = read_tensors(self.path / name, GRID_FORMAT)
+            header = replace(header, pictures=self.header.pictures)  # a file's are those of its scan
             if keys != self.keys[name] or header != self.header:
                 raise InputError(f"{self.path / name} must be the file that {_INDEX} tells of, got another one")
             self._open[name] = features

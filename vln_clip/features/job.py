@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from vln_clip.encoders import Encoder
 from vln_clip.errors import InputError
 from vln_clip.features.extraction import Options, Panorama, Source, make_header
 from vln_clip.features.parts import Parts, is_grid, share_of
+from vln_clip.features.pictures import joint_digest, picture_digests
 from vln_clip.features.pipeline import extract_rows
 from vln_clip.records import NUM_VIEWS
 
@@ -37,7 +39,9 @@ def plan_parts(
     renderer: str,
 ) -> Parts:
     """Say what is to be made, scan by scan: an output, its header and its keys."""
-    return Parts(out, make_header(encoder, options, origin, renderer), dtype, keys_of(panoramas))
+    header, pictures = make_header(encoder, options, origin, renderer), picture_digests(panoramas)
+    header = replace(header, pictures=joint_digest(pictures))
+    return Parts(out, header, dtype, keys_of(panoramas), pictures)
 
 
 def keys_of(panoramas: Sequence[Panorama]) -> dict[str, list[str]]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from vln_clip.errors import InputError
-from vln_clip.features.formats import format_of, note_path, read_header, read_rows, write_rows
+from vln_clip.features.formats import format_of, note_path, read_header, read_rows, require_h5py, write_rows
 from vln_clip.features.grid import GRID_SUFFIX, open_grid, write_index
+from vln_clip.features.pictures import joint_digest
 from vln_clip.features.store import (
     FORMAT,
     GRID_FORMAT,
@@ -32,6 +33,21 @@ def is_grid(out: Path) -> bool:
     return out.name.endswith(GRID_SUFFIX)
 
 
+def check_output(out: Path, grid: bool) -> None:
+    """Raise ``InputError`` where an output has a wrong ending or kind, or needs a package that is missing."""
+    if grid:
+        if not is_grid(out):
+            raise InputError(f"--out of --grid must be a folder name that ends in {GRID_SUFFIX}, got {str(out)!r}")
+        if out.is_file():
+            raise InputError(f"--out of --grid must be a folder, got {out} which is a file; name another one")
+        return
+    kind = format_of(out)
+    if out.is_dir():
+        raise InputError(f"--out must be a file, got {out} which is a folder; name another one")
+    if kind == "hdf5":
+        require_h5py(out)
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """The parts of one output.
@@ -41,12 +57,14 @@ class Parts:
         header: how the features come about.
         dtype: type inside a store.
         keys: the keys of each scan, scans and keys in the order of the output.
+        pictures: digest of each scan's pictures (``features.pictures``); the header has their joint one.
     """
 
     out: Path
     header: StoreHeader
     dtype: str
     keys: dict[str, list[str]]
+    pictures: dict[str, str]
 
     @property
     def folder(self) -> Path:
@@ -64,10 +82,11 @@ class Parts:
 
     def writer(self, scan: str) -> StoreWriter:
         """Return the writer of one part."""
-        return StoreWriter(self.path(scan), self.header, self.part_dtype, grid=is_grid(self.out))
+        header = replace(self.header, pictures=self.pictures[scan])
+        return StoreWriter(self.path(scan), header, self.part_dtype, grid=is_grid(self.out))
 
     def missing(self) -> list[str]:
-        """Return the scans that have no part yet; damaged parts are told and count as missing.
+        """Return the scans that have no part yet; damaged parts and those of other pictures are told and count too.
 
         Raises:
             InputError: a part was made in another way.
@@ -84,7 +103,7 @@ class Parts:
             logger.warning(f"scan {scan} is done again, its part is damaged: {error}")
             return False
         found = str(features.dtype).removeprefix("torch.")
-        differences = header.differences(self.header)
+        differences = replace(header, pictures=self.header.pictures).differences(self.header)
         differences += [f"dtype {found!r} instead of {self.part_dtype!r}"] if found != self.part_dtype else []
         differences += [] if keys == tuple(self.keys[scan]) else ["other viewpoints"]
         if differences:
@@ -92,6 +111,9 @@ class Parts:
                 f"parts of one feature file must be made in one way, got {path} with {differences[0]}; go on with the "
                 f"options it was begun with, name another --out, or remove {self.folder}"
             )
+        if _changed(header.pictures, self.pictures[scan]):
+            logger.warning(f"scan {scan} is done again: its skybox images or poses have changed since {path} was made")
+            return False
         return True
 
     def is_complete(self, overwrite: bool = False) -> bool:
@@ -130,10 +152,13 @@ class Parts:
             keys = list(open_store(self.out).keys) if stored else [key for key, _ in read_rows(self.out)]
         if header is None:
             return ["features of unknown origin"]
-        differences = replace(header, libraries=self.header.libraries).differences(self.header)
+        same = replace(header, libraries=self.header.libraries, pictures=self.header.pictures)
+        differences = same.differences(self.header)
         wanted = [key for scan in self.keys.values() for key in scan]
         if sorted(keys) != sorted(wanted):
             differences.append(f"{len(keys)} viewpoints instead of {len(wanted)} or other ones")
+        if _changed(header.pictures, self.header.pictures):
+            differences.append("features of other skybox images or poses than those that are here now")
         return differences
 
     def merge(self, overwrite: bool = False) -> None:
@@ -201,6 +226,11 @@ class Parts:
                 yield key, row.numpy()
 
 
+def _changed(before: str, now: str) -> bool:
+    """Return whether two digests of pictures differ; files of older versions and other programs have none."""
+    return bool(before and now and before != now)
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what tells a file or folder from the one that replaces it; None where there is none."""
     try:
@@ -226,11 +256,12 @@ def begun_parts(out: Path, keys: dict[str, list[str]]) -> Parts:
         InputError: there is none.
     """
     folder, format_ = parts_folder(out), GRID_FORMAT if is_grid(out) else FORMAT
-    for scan in keys:
-        path = folder / f"{scan}.safetensors"
-        if path.is_file():
-            header, features, _ = read_tensors(path, format_)
-            return Parts(out, header, str(features.dtype).removeprefix("torch."), keys)
+    paths = {scan: folder / f"{scan}.safetensors" for scan in keys}
+    begun = {scan: read_tensors(path, format_)[:2] for scan, path in paths.items() if path.is_file()}
+    for header, features in begun.values():
+        pictures = {scan: begun[scan][0].pictures if scan in begun else "" for scan in keys}
+        dtype = str(features.dtype).removeprefix("torch.")
+        return Parts(out, replace(header, pictures=joint_digest(pictures)), dtype, keys, pictures)
     raise InputError(f"--merge needs parts of {out}, got none in {folder}; extract scans first, with the same --out")
 
 

@@ -48,6 +48,7 @@ class StoreHeader:
         precision: type in which the encoder computed.
         renderer: what drew the views, and where.
         source: data set or file.
+        pictures: digest of the skyboxes and camera rotations (``features.pictures``).
         stand_in_for: encoder that these features stand in for.
         libraries: versions of the libraries used.
     """
@@ -64,6 +65,7 @@ class StoreHeader:
     precision: str = ""
     renderer: str = ""
     source: str = ""
+    pictures: str = ""
     stand_in_for: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
 
