@@ -196,12 +196,16 @@ class Simulator(Settings):
         for k, state in enumerate(self._states):
             if not 0 <= operator.index(index[k]) < len(state._locations):
                 self._refuse(index[k], k)
-        turns = [_number(value, "heading") for value in heading[: len(self._states)]]
-        tilts = [_number(value, "elevation") for value in elevation[: len(self._states)]]
+        _check_angles(heading, elevation)
         act = self._step if self._discretized else self._move
-        with self._all_or_none():
-            for k, state in enumerate(self._states):
-                act(state, index[k], turns[k], tilts[k])
+        moves = zip(self._states, index, heading, elevation, strict=False)  # surplus entries are left alone
+        if self._camera is None:
+            for move in moves:
+                act(*move)
+        else:
+            with self._pictures_or_nothing():
+                for move in moves:
+                    act(*move)
         self._num_actions += len(self._states)
         self._elapsed_s += time.perf_counter() - started_s
 
@@ -244,8 +248,8 @@ class Simulator(Settings):
         """Act in the continuous simulator."""
         state._place = state._scan.row[state._locations[index].viewpointId]
         state.step += 1
-        state.heading = _wrap(state.heading + heading)
-        state.elevation = self._clamp(state.elevation + elevation)
+        state.heading = _wrap(state.heading + float(heading))
+        state.elevation = self._clamp(state.elevation + float(elevation))
         self._look(state)
 
     def _look(self, state: SimState) -> None:
@@ -291,6 +295,18 @@ def _number(value: Any, name: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     return value
+
+
+def _check_angles(heading: Sequence[Any], elevation: Sequence[Any]) -> None:
+    """Check that all are finite numbers. Their sum tells it at once; one by one only to name the wrong one."""
+    try:
+        if math.isfinite(sum(heading) + sum(elevation)):
+            return
+    except TypeError:
+        pass
+    for turn, tilt in zip(heading, elevation, strict=False):
+        _number(turn, "heading")
+        _number(tilt, "elevation")
 
 
 def _wrap(heading: float) -> float:
