@@ -134,13 +134,14 @@ class Speaker(nn.Module):
         return self.decoder(tokens, length, context, walk.mask, generator)
 
     @torch.no_grad()
-    def describe(self, walk: Walk, max_words: int, noise: Tensor | None = None) -> Tensor:
+    def describe(self, walk: Walk, max_words: int, noise: Tensor | None = None, first: Tensor | None = None) -> Tensor:
         """Write greedily.
 
         Args:
             walk: what is described.
             max_words: most tokens, <EOS> included.
             noise: (D,) environment dropout.
+            first: (B,) int64 first words: the tag of the language to write in; None leaves them to the speaker.
 
         Returns:
             (B, L) int64 without <BOS>; <PAD> after <EOS>; a row without <EOS> was cut off.
@@ -150,11 +151,13 @@ class Speaker(nn.Module):
         h = c = context.new_zeros(B, self.decoder.projection.in_features)
         token = torch.full((B,), self.bos, dtype=torch.int64, device=context.device)
         ended = torch.zeros(B, dtype=torch.bool, device=context.device)
-        words = []
+        words: list[Tensor] = []
         for _ in range(max_words):
             logits, h, c = self.decoder.step(token, h, c, context, mask)
             logits[:, unk] = -torch.inf
             token = logits.argmax(1).masked_fill(ended, pad)
+            if first is not None and not words:
+                token = first
             words.append(token)
             ended = ended | (token == eos)
             if bool(ended.all()):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class EpisodeTable:
         viewpoint: (N,) int64 start.
         view: (N,) int64 start view.
         goal: (N,) int64, -1 where hidden.
-        reference: (N, R) int64 numpy reference paths, padded with -1; R is 0 where hidden or unlabelled.
+        reference: (N, R) int64 numpy reference paths, padded with -1; R is 0 where they are hidden.
         episodes: the records in order; empty for unlabelled paths.
     """
 
@@ -68,12 +69,20 @@ class EpisodeTable:
         """Return whether every goal is known: test splits have none."""
         return bool((self.goal >= 0).all())
 
+    @cached_property
+    def guide(self) -> Tensor | None:
+        """Return the reference paths on the device; None where they are hidden."""
+        if not self.reference.shape[1]:
+            return None
+        return torch.as_tensor(self.reference, device=self.viewpoint.device)
+
     def batch(self, rows: Tensor) -> Batch:
         """Return the episodes at rows (B,) int64."""
         rows = rows.to(self.viewpoint.device)
         length = self.length[rows]
         tokens = self.tokens[rows, : int(length.max())]
-        return Batch(rows, tokens, length, self.viewpoint[rows], self.view[rows], self.goal[rows])
+        guide = None if self.guide is None else self.guide[rows]
+        return Batch(rows, tokens, length, self.viewpoint[rows], self.view[rows], self.goal[rows], guide)
 
 
 class ShuffledSampler:

@@ -10,7 +10,7 @@ from torch import Tensor
 from vln_clip.envs.episodes import EpisodeTable, in_order
 from vln_clip.envs.navigation import Navigation
 from vln_clip.records import NUM_HEADINGS, Pose, Prediction, view_elevation_rad, view_heading_rad
-from vln_clip.rollout import Agent, Feedback, greedy, roll_out, teacher_forced
+from vln_clip.rollout import SHORTEST, Agent, Feedback, greedy, roll_out, teacher_forced
 from vln_clip.tasks.metrics import score_indices, summarize
 
 EVALUATION_BATCH = 512  # evaluation keeps no gradients: larger batches than training, for speed alone
@@ -51,7 +51,8 @@ def walk_split(
     walks: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for part in in_order(len(chosen), batch_size, table.length.cpu()[chosen]):
         batch = table.batch(chosen[part])
-        record = roll_out(world, agent, batch, feedback, max_steps, teacher=feedback is teacher_forced)
+        teacher = SHORTEST if feedback is teacher_forced else None
+        record = roll_out(world, agent, batch, feedback, max_steps, teacher=teacher)
         walks.append((chosen[part], record.viewpoint.cpu(), record.view.cpu(), record.num_actions.cpu()))
     order = torch.cat([part[0] for part in walks]).argsort().numpy()
     longest = max(part[1].shape[1] for part in walks)

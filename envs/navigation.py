@@ -149,10 +149,31 @@ class Navigation:
             raise ValueError("there is no teacher where the goal is hidden (test splits)")
         same = self.scan[viewpoint] == self.scan[goal]
         hop = self.pair_next[torch.where(same, self.pair_row[viewpoint] + goal, 0)].masked_fill(~same, -1).long()
-        found = (self.neighbor[viewpoint] == hop[:, None]) & (hop >= 0)[:, None]  # (B, K); padding is -1 as well
-        there = viewpoint == goal
-        if bool((~found.any(1) & ~there).any()):
+        if bool((hop < 0).any()):
             raise ValueError("the goal can't be reached from a viewpoint of the batch")
+        return self.towards(viewpoint, hop)
+
+    def guide(self, viewpoint: Tensor, path: Tensor, step: int) -> Tensor:
+        """Return the candidate that follows an annotated path (B,); the stop index at its end.
+
+        Args:
+            viewpoint: (B,) where the walkers are: on the path, ``step`` hops from its start, or at its end.
+            path: (B, R) viewpoints, padded at the end with -1.
+            step: hops taken.
+
+        Raises:
+            ValueError: a walker has left its path; only walks that follow their teacher have a guide.
+        """
+        ahead = torch.nn.functional.pad(path[:, step : step + 2], (0, max(0, step + 2 - path.shape[1])), value=-1)
+        if bool(((ahead[:, 0] >= 0) & (ahead[:, 0] != viewpoint)).any()):
+            raise ValueError("a guide must only be asked on its own path; sampled walks have the shortest way back")
+        return self.towards(viewpoint, torch.where(ahead[:, 1] < 0, viewpoint, ahead[:, 1]))
+
+    def towards(self, viewpoint: Tensor, neighbor: Tensor) -> Tensor:
+        """Return the candidate that leads to a neighbor (B,); the stop index where that is the viewpoint itself."""
+        found = self.neighbor[viewpoint] == neighbor[:, None]  # (B, K)
+        there = viewpoint == neighbor
+        assert bool((found.any(1) | there).all()), "only neighbors can be gone to"
         return torch.where(there, self.degree[viewpoint], found.to(torch.uint8).argmax(1))
 
     def reward(self, before_m: Tensor, after_m: Tensor, stopped: Tensor) -> Tensor:
@@ -172,11 +193,13 @@ class Navigation:
         return torch.where(stopped, success, self.progress_reward * progress).float()
 
     def walk(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Follow the teacher from start to goal.
+        """Follow the annotated path where the batch has it, else the shortest one, from start to goal.
 
         Returns:
             viewpoint (B, T) and view (B, T), which stay at the goal, and action (B, T), the stop index there.
         """
+        if batch.guide is not None:
+            return self._walk_guide(batch, batch.guide)
         viewpoint, view = batch.viewpoint, batch.view
         steps = []
         while True:
@@ -188,13 +211,28 @@ class Navigation:
         columns = [torch.stack(column, 1) for column in zip(*steps, strict=True)]
         return columns[0], columns[1], columns[2]
 
+    def _walk_guide(self, batch: Batch, guide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the walks along annotated paths (B, R) as ``walk`` does, all steps at once."""
+        length = (guide >= 0).sum(1)
+        guide = guide[:, : int(length.max())]
+        viewpoint = torch.where(guide >= 0, guide, guide.gather(1, length[:, None] - 1))  # stays at the goal
+        B, T = viewpoint.shape
+        following = torch.cat([viewpoint[:, 1:], viewpoint[:, -1:]], 1)
+        action = self.towards(viewpoint.flatten(), following.flatten()).unflatten(0, (B, T))
+        # A walker looks along the view that showed where it stands; at the goal it goes on looking so.
+        shown = self.candidate_view[viewpoint, action]
+        last = (length - 2).clamp(min=0)[:, None]
+        shown = torch.where(torch.arange(T, device=self.device) < length[:, None] - 1, shown, shown.gather(1, last))
+        view = torch.cat([batch.view[:, None], shown[:, :-1]], 1)
+        return viewpoint, torch.where((length == 1)[:, None], batch.view[:, None], view), action
+
     def observe_walk(self, batch: Batch) -> Walk:
-        """Return what the speaker sees along the shortest paths of a batch (specification §6.1)."""
+        """Return what the speaker sees along the paths of a batch (specification §6.1)."""
         viewpoint, view, action = self.walk(batch)
         B, T = viewpoint.shape
         obs = self.observe(viewpoint.flatten(), view.flatten())
         chosen = (torch.arange(B * T, device=self.device), action.flatten())
-        length = (viewpoint != batch.goal[:, None]).sum(1) + 1
+        length = (action != self.degree[viewpoint]).sum(1) + 1
         parts = (obs.views, obs.view_angles, obs.candidates[chosen], obs.candidate_angles[chosen])
         views, view_angles, actions, action_angles = (part.unflatten(0, (B, T)) for part in parts)
         return Walk(views, view_angles, actions, action_angles, length)

@@ -1,7 +1,8 @@
 """Unlabelled paths for back-translation: shortest paths with the statistics of a labelled split.
 
-Takes the place of EnvDrop's ``aug_paths.json`` where that file is missing; where it is there it is read as any R2R
-file and compiled with ``from_episodes``.
+Takes the place of EnvDrop's ``aug_paths.json`` where that file is missing; where it is there it is read as any file
+of the data set and compiled with ``from_episodes``. Where labelled paths are no shortest ones (RxR), neither are
+these: they go by way of a third viewpoint.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
 from vln_clip.records import NUM_HEADINGS, Episode
-from vln_clip.tasks import r2r
+from vln_clip.tasks.datasets import load_episodes
+
+DRAWS_PER_PATH = 30  # of winding paths: most are too long or meet themselves
 
 
 def sample_paths(
@@ -42,22 +45,45 @@ def sample_paths(
     if not fits.any():
         raise InputError("no pair of viewpoints has a shortest path like the labelled ones; check the training split")
     pairs, pair_hops = pairs[fits], pair_hops[fits]
-    weight = _share(tables.scan_index[start], tables.scan_index[pairs[:, 0]]) * _share(hops, pair_hops)
-    cell = tables.scan_index[pairs[:, 0]] * (hops.max() + 1) + pair_hops
-    weight /= np.bincount(cell)[cell]
+    weight = _weight(tables.scan_index[start], hops, tables.scan_index[pairs[:, 0]], pair_hops)
     rng = np.random.default_rng(seed)
-    drawn = pairs[rng.choice(len(pairs), size=count, p=weight / weight.sum())]
+    drawn = pairs[rng.choice(len(pairs), size=count, p=weight)]
     view = NUM_HEADINGS + rng.integers(NUM_HEADINGS, size=count)
-    return _unlabelled(drawn[:, 0], view, drawn[:, 1], device)
+    return _unlabelled(trace(tables, drawn[:, 0], drawn[:, 1]), view, device)
+
+
+def sample_winding_paths(
+    tables: NavTables, labelled: EpisodeTable, count: int, seed: int, device: torch.device | str = "cpu"
+) -> EpisodeTable:
+    """Draw paths that go by way of a third viewpoint, with as many hops as the labelled ones; for RxR.
+
+    Buildings and numbers of hops occur as often as among the labelled paths; no path meets a viewpoint twice.
+    Arguments as for ``sample_paths``.
+    """
+    rng = np.random.default_rng(seed)
+    hops = (labelled.reference >= 0).sum(1) - 1
+    scans = tables.scan_index[labelled.viewpoint.cpu().numpy()]
+    drawn_scans = rng.choice(scans, size=DRAWS_PER_PATH * count)
+    start, via, goal = (_draw_places(rng, tables, drawn_scans) for _ in range(3))
+    length_m = tables.distance_m(start, via) + tables.distance_m(via, goal)
+    kept = length_m <= _longest_m(tables, labelled.reference)  # not inf: tracing costs, most draws are too long
+    start, via, goal, drawn_scans = start[kept], via[kept], goal[kept], drawn_scans[kept]
+    found = _join(trace(tables, start, via), trace(tables, via, goal))
+    found_hops = (found >= 0).sum(1) - 1
+    fits = _is_simple(found) & np.isin(found_hops, hops)
+    if not fits.any():
+        raise InputError("no path with as many steps as the labelled ones was found; check the training split")
+    found, found_hops, drawn_scans = found[fits, : hops.max() + 1], found_hops[fits], drawn_scans[fits]
+    weight = _weight(scans, hops, drawn_scans, found_hops)
+    paths = found[rng.choice(len(found), size=count, p=weight)]
+    return _unlabelled(paths, NUM_HEADINGS + rng.integers(NUM_HEADINGS, size=count), device)
 
 
 def read_paths(
     file: Path, dataset: str, data: Path, tables: NavTables, device: torch.device | str = "cpu"
 ) -> EpisodeTable:
     """Read a file of unlabelled paths such as EnvDrop's ``aug_paths.json``: whole paths or only their two ends."""
-    return from_episodes(
-        r2r.load_episodes(dataset, str(file.absolute()), data, tables, keep_empty=True), tables, device
-    )
+    return from_episodes(load_episodes(dataset, str(file.absolute()), data, tables, keep_empty=True), tables, device)
 
 
 def require_buildings(file: Path, table: EpisodeTable, labelled: EpisodeTable, tables: NavTables) -> None:
@@ -81,9 +107,7 @@ def from_episodes(episodes: Sequence[Episode], tables: NavTables, device: torch.
         raise InputError(f"paths for back-translation must have a goal, but path {hidden} has only a start")
     empty = np.ones((len(paths), 1), dtype=np.int64)
     compiled = EpisodeTable.compile(paths, tables, empty, empty[:, 0], device)
-    return _unlabelled(
-        compiled.viewpoint.cpu().numpy(), compiled.view.cpu().numpy(), compiled.goal.cpu().numpy(), device
-    )
+    return _unlabelled(compiled.reference, compiled.view.cpu().numpy(), device)
 
 
 def count_hops(tables: NavTables, start: np.ndarray, goal: np.ndarray, limit: int) -> np.ndarray:
@@ -98,6 +122,56 @@ def count_hops(tables: NavTables, start: np.ndarray, goal: np.ndarray, limit: in
     return hops
 
 
+def trace(tables: NavTables, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Return the viewpoints of shortest paths (N, R), padded at the end with -1; just the start where there is none."""
+    here, columns = start.copy(), [start]
+    going = here != goal
+    while going.any():
+        here = np.where(going, tables.next_hop(here, goal), here)
+        going &= here >= 0
+        columns.append(np.where(going, here, -1))
+        going &= here != goal
+        here = np.where(here < 0, start, here)
+    return np.stack(columns, 1)
+
+
+def _longest_m(tables: NavTables, reference: np.ndarray) -> float:
+    """Return the length of the longest of some paths (N, R)."""
+    here, there = reference[:, :-1], reference[:, 1:]
+    return float(np.where(there >= 0, tables.distance_m(here, np.where(there >= 0, there, here)), 0).sum(1).max())
+
+
+def _draw_places(rng: np.random.Generator, tables: NavTables, scans: np.ndarray) -> np.ndarray:
+    """Draw a viewpoint of each building, (N,)."""
+    size = np.bincount(tables.scan_index, minlength=len(tables.scans))
+    first = np.cumsum(size) - size  # the viewpoints of a building follow each other
+    return first[scans] + rng.integers(size[scans])
+
+
+def _weight(scans: np.ndarray, hops: np.ndarray, drawn_scans: np.ndarray, drawn_hops: np.ndarray) -> np.ndarray:
+    """Return how likely each drawn path should be, so that buildings and hops occur as among the labelled ones."""
+    weight = _share(scans, drawn_scans) * _share(hops, drawn_hops)
+    cell = drawn_scans * (hops.max() + 1) + drawn_hops
+    weight /= np.bincount(cell)[cell]
+    return weight / weight.sum()
+
+
+def _join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return paths that go on where others end, (N, R), padded at the end with -1; the joint counts once."""
+    length = (first >= 0).sum(1)[:, None]
+    columns = np.arange(first.shape[1] + second.shape[1])
+    ahead = np.pad(first, ((0, 0), (0, second.shape[1])), constant_values=-1)
+    behind = columns - length + 1
+    late = np.take_along_axis(second, np.clip(behind, 0, second.shape[1] - 1), 1)
+    return np.where(columns < length, ahead, np.where(behind < second.shape[1], late, -1))
+
+
+def _is_simple(paths: np.ndarray) -> np.ndarray:
+    """Return which rows (N, R) meet no viewpoint twice, (N,) bool."""
+    ordered = np.sort(paths, 1)
+    return ~((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(1)
+
+
 def _pairs_of_scan(tables: NavTables, scan: int) -> np.ndarray:
     """Return every ordered pair of viewpoints of a building (n², 2)."""
     members = np.nonzero(tables.scan_index == scan)[0]
@@ -109,7 +183,9 @@ def _share(labelled: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return np.bincount(labelled, minlength=int(drawn.max()) + 1)[drawn] / len(labelled)
 
 
-def _unlabelled(start: np.ndarray, view: np.ndarray, goal: np.ndarray, device: torch.device | str) -> EpisodeTable:
-    viewpoint, views, goals = (torch.as_tensor(x, dtype=torch.int64, device=device) for x in (start, view, goal))
+def _unlabelled(paths: np.ndarray, view: np.ndarray, device: torch.device | str) -> EpisodeTable:
+    """Compile paths (N, R) and start views (N,) without words."""
+    goal = paths[np.arange(len(paths)), (paths >= 0).sum(1) - 1]
+    viewpoint, views, goals = (torch.as_tensor(x, dtype=torch.int64, device=device) for x in (paths[:, 0], view, goal))
     tokens = torch.ones(len(viewpoint), 1, dtype=torch.int64, device=device)
-    return EpisodeTable(tokens, tokens[:, 0], viewpoint, views, goals, np.empty((len(viewpoint), 0), dtype=np.int64))
+    return EpisodeTable(tokens, tokens[:, 0], viewpoint, views, goals, paths)

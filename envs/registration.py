@@ -6,7 +6,12 @@ NAMESPACE = "vln_clip"
 ENTRY_POINT = "vln_clip.envs.gym.single:WalkEnv"
 VECTOR_ENTRY_POINT = "vln_clip.envs.gym.vector:WalkVectorEnv"
 # id -> data set; another version number means other observations, rewards or episodes for the same arguments.
-IDS = {"vln_clip/R2R-v0": "r2r", "vln_clip/Demo-v0": "demo"}
+IDS = {
+    "vln_clip/R2R-v0": "r2r",
+    "vln_clip/RxR-v0": "rxr",
+    "vln_clip/Demo-v0": "demo",
+    "vln_clip/DemoRxR-v0": "demo-rxr",
+}
 
 
 def register_envs() -> None:

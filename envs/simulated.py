@@ -175,9 +175,9 @@ class SimulatedNavigation(Navigation):
         self._sweep(viewpoint)
         return super().observe(viewpoint, view)
 
-    def teacher(self, viewpoint: Tensor, goal: Tensor) -> Tensor:  # noqa: D102
+    def towards(self, viewpoint: Tensor, neighbor: Tensor) -> Tensor:  # noqa: D102
         self._sweep(viewpoint)
-        return super().teacher(viewpoint, goal)
+        return super().towards(viewpoint, neighbor)
 
     def num_actions(self, view: Tensor, viewpoint: Tensor, action: Tensor) -> Tensor:  # noqa: D102
         self._sweep(viewpoint)

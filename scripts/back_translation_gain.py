@@ -15,7 +15,8 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from vln_clip import config, log, setting, train
+from vln_clip import config, log, results, setting, train
+from vln_clip.job import Job, open_job
 from vln_clip.run import LAST, Run
 
 
@@ -45,7 +46,7 @@ def main() -> None:
         share_speaker(options)
     pairs = {seed: compare(options, seed) for seed in options.seeds}
     figures: dict[str, object] = {"pairs": pairs}
-    for which in (train.BEST, LAST):
+    for which in (results.BEST, LAST):
         gains = np.array([100 * (pair[which]["back_translated"] - pair[which]["continued"]) for pair in pairs.values()])
         half = float(stats.t.ppf(0.975, len(gains) - 1) * stats.sem(gains)) if len(gains) > 1 else 0.0
         figures[which] = {"mean_gain": float(gains.mean()), "half_width": half, "gains": gains.tolist()}
@@ -56,12 +57,12 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def open_pair(options: GainConfig, seed: int) -> train.Job:
+def open_pair(options: GainConfig, seed: int) -> Job:
     """Open the run of one seed."""
     preset = config.PRESETS[options.dataset]
     name = f"gain_{options.dataset}_{seed}"
     settings = replace(preset, features=options.features, seed=seed, runs=options.runs, name=name, bt=True, blind=False)
-    return train.open_job(settings, Run(settings))
+    return open_job(settings, Run(settings))
 
 
 def share_speaker(options: GainConfig) -> None:
@@ -82,11 +83,11 @@ def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     train.train_back_translated(job, "continued", augment=False)
     job.run.close()
     found: dict[str, dict[str, float]] = {}
-    for which in (train.BEST, LAST):
+    for which in (results.BEST, LAST):
         found[which] = {}
         for stage in ("follower", "back_translated", "continued"):
-            follower = train.load_stage(job, stage, which, job.world)
-            scores = train.score_split(job, job.world, follower, setting.VALIDATION[0])
+            follower = results.load_stage(job, stage, which, job.world)
+            scores = results.score_split(job, job.world, follower, setting.VALIDATION[0])
             found[which][stage] = scores["success_rate"]
         log.logger.info("seed %d %s: %s", seed, which, {k: round(100 * v, 1) for k, v in found[which].items()})
     return found

@@ -6,10 +6,9 @@ Addresses move and die, so they only appear in messages; ``sources`` of a missin
 from dataclasses import dataclass
 from pathlib import Path
 
-from vln_clip.errors import InputError, unknown_name
+from vln_clip.tasks.datasets import Dataset
+from vln_clip.tasks.split import OWN_VERSION
 
-FOLDER = "R2R"
-AUG_PATHS = "aug_paths.json"  # unlabelled paths for back-translation; optional
 AUG_PATHS_ADDRESS = "http://www.cs.unc.edu/~airsplay/aug_paths.json"
 DROPBOX = "https://www.dropbox.com/s"
 ENVDROP = "https://raw.githubusercontent.com/airsplay/R2R-EnvDrop/master/tasks/R2R/data"
@@ -64,39 +63,17 @@ PUBLIC_FILES = {
         f"{ENVDROP}/trainval_vocab.txt", "eed3624ed64c42a89b23b3e28f8b0548b28dcf3f6ff05b5efd3303bc3244ea58"
     ),
 }
-KNOWN_VERSION, OTHER_VERSION, UNKNOWN_VERSION, OWN_VERSION = "envdrop", "other public version", "unknown", "own"
+KNOWN_VERSION, OTHER_VERSION, UNKNOWN_VERSION = "envdrop", "other public version", "unknown"
 
 
-def split_file(dataset: str, split: str, data: Path) -> Path:
-    """Return the file of a split: a path where the name holds a ``/``, else ``<data>/R2R/R2R_<split>.json``.
-
-    Args:
-        dataset: ``"r2r"`` or ``"demo"``; only the messages differ.
-        split: name or path, without ``@N``.
-        data: data folder.
-
-    Raises:
-        InputError: unknown split (nearest name suggested), or a file that is not there (says where to get it).
-    """
-    if "/" in split:
-        return Path(split)
-    file = data / FOLDER / f"R2R_{split}.json"
-    if file.is_file():
-        return file
-    public = PUBLIC_FILES.get(file.name)
-    if public is not None:
-        remedy = f"download {public.address}" if dataset == "r2r" else "build the demo world: python -m vln_clip.data"
-        raise InputError(
-            f"file {file} of split {split!r} is missing; {remedy}, or set VLN_CLIP_DATA to its data folder"
-        )
-    raise unknown_name("split", split, known_splits(data))
-
-
-def known_splits(data: Path) -> list[str]:
-    """Return the names of the splits in a data folder, after the public ones."""
-    public = [name[4:-5] for name, file in PUBLIC_FILES.items() if file.num_paths]
-    here = sorted(file.name[4:-5] for file in (data / FOLDER).glob("R2R_*.json"))
-    return [*public, *(name for name in here if name not in public)]
+def remedy(dataset: Dataset, split: str) -> str:
+    """Say how a split of a data set in this format can be had."""
+    public = PUBLIC_FILES.get(dataset.files.format(split=split))
+    if dataset.name == "r4r":
+        return "make it of R2R: python -m vln_clip.data make r4r --out FOLDER/R4R"
+    if dataset.name == "r2r" and public is not None:
+        return f"download {public.address}"
+    return f"put the file that the authors of {dataset.folder} published there"
 
 
 def version_of(file: Path, sha256: str, num_bytes: int) -> str:

@@ -13,7 +13,8 @@ from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import predictions, score_walks, walk_split
 from vln_clip.rollout import greedy, roll_out, teacher_forced
-from vln_clip.tasks import r2r
+from vln_clip.tasks.datasets import read_split
+from vln_clip.tasks.split import place_on_graph
 
 
 def generator(seed=0):
@@ -22,7 +23,7 @@ def generator(seed=0):
 
 def walk_randomly(tables, routes, seed=0, **options):
     world = blind_world(tables)
-    return roll_out(world, RandomAgent(generator(seed), **options), batch_of(tables, routes), greedy, 35, teacher=False)
+    return roll_out(world, RandomAgent(generator(seed), **options), batch_of(tables, routes), greedy, 35, teacher=None)
 
 
 def everywhere(tables):
@@ -96,7 +97,7 @@ def test_the_random_agent_keeps_its_camera_s_heading(tmp_path):
         if int(torch.randint(12, (1,), generator=generator(seed))) == 3:
             break
     batch = batch_of(tables, [("alpha", "a2", None)])
-    record = roll_out(blind_world(tables), agent, batch, greedy, 35, teacher=False)
+    record = roll_out(blind_world(tables), agent, batch, greedy, 35, teacher=None)
     assert [tables.viewpoint_ids[i] for i in record.viewpoint[0].tolist() if i >= 0] == ["a2", "a4", "a5", "a7"]
 
 
@@ -128,9 +129,9 @@ def test_teacher_forcing_is_the_shortest_path(tmp_path, monkeypatch):
 def test_the_random_agent_reaches_its_published_success_rate_on_r2r():
     # Anderson et al. 2018 report 16.3 % on val_unseen; 2,349 walks have a standard error of 0.8 %.
     data = SHARED / "data"
-    split = r2r.read_split("r2r", "val_unseen", data)
+    split = read_split("r2r", "val_unseen", data)
     tables = NavTables.load(data / "connectivity", split.scans, cache=False)
-    episodes = r2r.place_on_graph(split, tables).episodes
+    episodes = place_on_graph(split, tables).episodes
     ones = np.ones((len(episodes), 1), dtype=np.int64)
     table = EpisodeTable.compile(episodes, tables, ones, ones[:, 0])
     world = blind_world(tables)

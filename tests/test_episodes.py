@@ -14,7 +14,8 @@ from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler, in_order
 from vln_clip.envs.paths import count_hops, from_episodes, read_paths, sample_paths
 from vln_clip.errors import InputError
 from vln_clip.records import Episode
-from vln_clip.tasks import r2r
+from vln_clip.tasks.datasets import read_split
+from vln_clip.tasks.split import place_on_graph
 from vln_clip.tasks.text import Vocabulary
 
 
@@ -220,9 +221,9 @@ def test_the_toy_data_set_compiles(tmp_path, monkeypatch):
 def test_sampled_paths_of_the_real_training_split_have_its_statistics(tmp_path):
     # R2R: 4 to 6 hops, at least 5 m (specification §2.1).
     data = SHARED / "data"
-    split = r2r.read_split("r2r", "train@400", data)
+    split = read_split("r2r", "train@400", data)
     tables = NavTables.load(data / "connectivity", split.scans, cache=False)
-    paths = {e.path_id: e for e in r2r.place_on_graph(split, tables).episodes}
+    paths = {e.path_id: e for e in place_on_graph(split, tables).episodes}
     tokens, length = Vocabulary([]).encode_batch(["x"] * len(paths), 3)
     labelled = EpisodeTable.compile(list(paths.values()), tables, tokens, length)
     drawn = sample_paths(tables, labelled, 2000, seed=0)

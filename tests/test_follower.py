@@ -85,7 +85,7 @@ def test_the_logit_of_stop_is_zero_and_padding_is_out(tmp_path):
     batch = batch_of(tables, [("alpha", "a2", None), ("alpha", "a0", None), ("gamma", "g4", None)])
     world = blind_world(tables)
     follower = build(0)
-    record = roll_out(world, follower, batch, greedy, 3, teacher=False, keep_logits=True)
+    record = roll_out(world, follower, batch, greedy, 3, teacher=None, keep_logits=True)
     first = record.logits[0]
     assert first.shape == (3, 4)
     for row, stop in enumerate([3, 1, 0]):  # degrees of a2, a0 and g4

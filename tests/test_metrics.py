@@ -9,9 +9,9 @@ from tests.toy_graph import ToyGraph
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.records import Episode, Prediction
+from vln_clip.tasks.datasets import load_episodes
 from vln_clip.tasks.metrics import DTW, METRICS, collapse, score_indices, score_predictions, summarize
 from vln_clip.tasks.predictions import pad, read_predictions
-from vln_clip.tasks.r2r import load_episodes
 
 A, B, C, D, Z, OTHER_A = range(6)
 RECORDED = {

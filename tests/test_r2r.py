@@ -10,7 +10,8 @@ from tests.golden import SHARED, needs_shared
 from tests.toy_graph import ToyGraph
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
-from vln_clip.tasks.r2r import load_episodes, place_on_graph, read_split
+from vln_clip.tasks.datasets import load_episodes, read_split
+from vln_clip.tasks.split import place_on_graph
 
 
 def item(path_id: int | str = 7, path: str = "abc", **changes: object) -> dict:

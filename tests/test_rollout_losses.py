@@ -191,7 +191,7 @@ def test_rollouts_without_teacher_and_returns_never_use_goals(tmp_path, draw):
     world = Blindfolded(tables, blind.bank)
     batch = batch_of(tables, [("alpha", "a0", None), ("beta", "b3", None)])
     feedback = sampled(torch.Generator().manual_seed(0)) if draw else greedy
-    record = roll_out(world, build(0), batch, feedback, 5, teacher=False)
+    record = roll_out(world, build(0), batch, feedback, 5, teacher=None)
     assert record.distance_m is None
     assert not record.teacher_log_prob.any()
 
@@ -200,7 +200,7 @@ def test_there_are_no_returns_for_hidden_goals(tmp_path):
     tables = toy_tables(tmp_path)
     batch = batch_of(tables, [("alpha", "a0", "a1"), ("beta", "b3", None)])
     with pytest.raises(ValueError, match="no returns where the goal is hidden"):
-        roll_out(blind_world(tables), Scripted([[], []]), batch, greedy, 2, teacher=False, returns=True)
+        roll_out(blind_world(tables), Scripted([[], []]), batch, greedy, 2, teacher=None, returns=True)
 
 
 def test_sampling_follows_the_policy_and_its_generator():

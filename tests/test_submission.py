@@ -10,8 +10,8 @@ from tests.toy_graph import ToyGraph
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.records import Episode, Prediction
+from vln_clip.tasks.datasets import load_episodes
 from vln_clip.tasks.predictions import match, read_predictions
-from vln_clip.tasks.r2r import load_episodes
 from vln_clip.tasks.submission import validate_submission, write_submission
 
 

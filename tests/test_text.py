@@ -8,7 +8,7 @@ import sacrebleu
 from tests.golden import SHARED, load_json, needs_shared
 from vln_clip.errors import InputError
 from vln_clip.tasks.bleu import corpus_bleu
-from vln_clip.tasks.r2r import load_episodes
+from vln_clip.tasks.datasets import load_episodes
 from vln_clip.tasks.text import EOS, PAD, UNK, Vocabulary, tokenize
 
 

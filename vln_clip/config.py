@@ -82,6 +82,10 @@ class FollowerConfig:
     """reward for stopping within 3 m, negative elsewhere"""
     progress_reward: float = 1.0
     """reward for a move towards the goal, negative for one away"""
+    reward: Literal["progress", "ndtw"] = "progress"
+    """progress: moves towards the goal; ndtw: moves along the annotated path, and a stop is worth its nDTW"""
+    teacher: Literal["shortest", "guide"] = "shortest"
+    """what imitation follows: the shortest path to the goal, as the reference does, or the annotated path"""
     max_action: int = 35
     """most decisions per episode"""
     max_input: int = 80
@@ -164,8 +168,12 @@ class TrainConfig:
 
     features: str = "clip_rn50x4"
     """encoder, A+B for two side by side, a feature file, or none for a blind agent"""
-    dataset: Literal["auto", "demo", "r2r"] = "auto"
-    """auto takes R2R where $VLN_CLIP_DATA holds it, else the demo world"""
+    dataset: str = "auto"
+    """r2r, xl-r2r, r4r, rxr, demo, demo-rxr; auto takes R2R where $VLN_CLIP_DATA holds it, else the demo world"""
+    language: str = "all"
+    """one language of a multilingual data set (RxR: en, hi, te), or all of them in one model"""
+    tokenizer: str | None = None
+    """english, unicode, or a local folder of a transformers tokenizer; by default the data set's"""
     bt: bool = False
     """also train a speaker and go on with back-translation and environmental dropout"""
     blind: bool = True
@@ -200,36 +208,56 @@ class TrainConfig:
         if self.name:
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
-        return "_".join([self.dataset, safe] + ["bt"] * self.bt)
+        language = [] if self.language == "all" else [self.language]
+        return "_".join([self.dataset, *language, safe] + ["bt"] * self.bt)
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON values, for files."""
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
-# What the demo world changes in the paper's recipe: small models, minutes instead of days.
+_R2R = TrainConfig(dataset="r2r")
+# The paper's RxR recipe (run/agent_rxr_clip_*); speaker and back-translation are ours, the reference has none.
+_RXR = TrainConfig(
+    dataset="rxr",
+    follower=FollowerConfig(iters=200_000, ml_weight=0.4, max_input=160, eval_every=1_000),
+    speaker=SpeakerConfig(max_decode=160),
+    back_translation=BackTranslationConfig(bt_until=400_000, real_weight=0.4, bt_eval_every=500),
+)
+# What the demo world changes: small models, minutes instead of days.
+_DEMO = TrainConfig(
+    dataset="demo",
+    model=ModelConfig(
+        hidden_width=256,
+        word_width=128,
+        angle_width=32,
+        action_width=32,
+        speaker_dropout=0.3,
+        speaker_feature_dropout=0.1,
+    ),
+    follower=FollowerConfig(
+        iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
+    ),
+    # Small batches: the speaker learns to look only after a number of steps, whatever their size.
+    speaker=SpeakerConfig(
+        speaker_iters=1_600, speaker_batch_size=16, speaker_lr=1e-3, speaker_eval_every=200, max_decode=60
+    ),
+    back_translation=BackTranslationConfig(bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0),
+)
 PRESETS = {
-    "r2r": TrainConfig(dataset="r2r"),
-    "demo": TrainConfig(
-        dataset="demo",
-        model=ModelConfig(
-            hidden_width=256,
-            word_width=128,
-            angle_width=32,
-            action_width=32,
-            speaker_dropout=0.3,
-            speaker_feature_dropout=0.1,
-        ),
-        follower=FollowerConfig(
-            iters=250, lr=1e-3, ml_weight=1.0, max_action=15, eval_every=50, train_batches=4, optimizer="adam"
-        ),
-        # Small batches: the speaker learns to look only after a number of steps, whatever their size.
-        speaker=SpeakerConfig(
-            speaker_iters=1_600, speaker_batch_size=16, speaker_lr=1e-3, speaker_eval_every=200, max_decode=60
-        ),
-        back_translation=BackTranslationConfig(
-            bt_iters=120, bt_lr=5e-4, bt_eval_every=20, real_weight=1.0, aug_weight=1.0
-        ),
+    "r2r": _R2R,
+    "xl-r2r": replace(_R2R, dataset="xl-r2r"),
+    "r4r": replace(_R2R, dataset="r4r", follower=FollowerConfig(teacher="guide", reward="ndtw", max_input=160)),
+    "r2r-ce": replace(_R2R, dataset="r2r-ce"),
+    "rxr": _RXR,
+    "rxr-ce": replace(_RXR, dataset="rxr-ce"),
+    "demo": _DEMO,
+    # Instructions describe the annotated path, which is not the shortest: imitation follows it.
+    "demo-rxr": replace(
+        _DEMO,
+        dataset="demo-rxr",
+        follower=replace(_DEMO.follower, teacher="guide", reward="ndtw", max_input=160, max_action=20),
+        speaker=replace(_DEMO.speaker, max_decode=120),
     ),
 }
 

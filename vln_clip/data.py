@@ -8,7 +8,8 @@ import tyro
 
 from vln_clip import log, setting
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS
-from vln_clip.tasks.r2r_files import AUG_PATHS, AUG_PATHS_ADDRESS, PUBLIC_FILES, known_splits
+from vln_clip.tasks.datasets import find_dataset, known_splits
+from vln_clip.tasks.r2r_files import AUG_PATHS_ADDRESS, PUBLIC_FILES
 
 CONNECTIVITY_ADDRESS = "https://github.com/peteanderson80/Matterport3DSimulator (its connectivity folder)"
 
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(DataConfig, args=argv, prog="python -m vln_clip.data")
     folder = setting.dataset_folder(config.dataset)
-    splits = [name for name in known_splits(folder) if (folder / "R2R" / f"R2R_{name}.json").is_file()]
+    dataset = find_dataset(config.dataset)
+    splits = [name for name in known_splits(dataset, folder) if dataset.file(name, folder).is_file()]
     log.logger.info("%s: %s; splits: %s", config.dataset, folder.absolute(), ", ".join(splits) or "none")
     if config.dataset == "r2r":
         for name, address in missing(folder).items():
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
 def missing(folder: Path) -> dict[str, str]:
     """Return the parts of R2R that a data folder lacks, and where each can be had."""
     wanted = {f"R2R/{name}": public.address for name, public in PUBLIC_FILES.items()}
-    wanted[f"R2R/{AUG_PATHS}"] = f"{AUG_PATHS_ADDRESS} (optional: without it --bt samples such paths)"
+    wanted["R2R/aug_paths.json"] = f"{AUG_PATHS_ADDRESS} (optional: without it --bt samples such paths)"
     wanted["connectivity/scans.txt"] = CONNECTIVITY_ADDRESS
     if not any((folder / "features").glob("*")):
         wanted["features/*"] = f"{PUBLIC_ADDRESS}{PUBLIC_STEMS['clip_rn50x4']}.tsv, or vln-clip extract makes them"

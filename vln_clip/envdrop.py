@@ -15,6 +15,7 @@ from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
 from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
+from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
 from vln_clip.losses import actor_critic_loss, imitation_loss, word_loss
 from vln_clip.records import Batch
@@ -76,8 +77,12 @@ class FollowerLearner:
         if record.last_hidden is not None:
             bootstrap[record.unfinished] = critic(record.last_hidden, self.generator).detach()
         assert record.distance_m is not None
-        reward = self.world.reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
         c = self.config
+        if c.reward == "ndtw":
+            assert batch.guide is not None, "a path to be true to"
+            reward = fidelity_reward(self.world, record, batch.guide)
+        else:
+            reward = self.world.reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
         loss = actor_critic_loss(
             record.action_log_prob,
             record.entropy,
@@ -114,7 +119,7 @@ class FollowerLearner:
             self.config.max_action,
             generator=self.generator,
             noise=noise,
-            teacher=not sample,
+            teacher=None if sample else self.config.teacher,
             returns=sample,
         )
 
@@ -131,6 +136,8 @@ class BackTranslationLearner:
         aug_weight: weight of imitation on generated instructions.
         noise_p: probability of environment dropout.
         max_decode: most words of a generated instruction.
+        tags: (G,) word that names each language of a multilingual speaker; each path gets one at random. None where
+            there is one language.
     """
 
     real: FollowerLearner
@@ -140,6 +147,7 @@ class BackTranslationLearner:
     aug_weight: float
     noise_p: float
     max_decode: int
+    tags: Tensor | None = None
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -160,7 +168,13 @@ class BackTranslationLearner:
     def described(self, noise: Tensor) -> Batch:
         """Draw paths and let the speaker describe them under the same noise that the follower will see."""
         batch = self.table.batch(self.sampler.next())
-        words = self.speaker.describe(self.real.world.observe_walk(batch), self.max_decode, noise)
+        first = None
+        if self.tags is not None:
+            drawn = torch.randint(
+                len(self.tags), batch.length.shape, generator=self.real.generator, device=batch.length.device
+            )
+            first = self.tags[drawn]
+        words = self.speaker.describe(self.real.world.observe_walk(batch), self.max_decode, noise, first)
         batch.tokens, batch.length = as_instruction(words, self.speaker.bos)
         return batch
 

@@ -69,7 +69,7 @@ def score_file(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], st
     """Score a prediction file; return metrics and what was scored."""
     predictions = read_predictions(path)
     dataset = setting.find_dataset(config.dataset)
-    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), words=())
+    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), vocabulary=setting.NO_WORDS)
     try:
         _, scores = score_predictions(
             predictions,

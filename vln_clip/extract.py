@@ -31,6 +31,7 @@ from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS, cached_path, 
 from vln_clip.features.parts import begun_parts, check_output
 from vln_clip.features.pipeline import default_workers
 from vln_clip.records import NUM_VIEWS
+from vln_clip.tasks.datasets import find_dataset
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -220,8 +221,8 @@ class Config:
 
     encoder: Annotated[str, tyro.conf.arg(aliases=["--features"])]
     """A name of the table, open_clip:ARCH/TAG, timm:NAME or pixels:WIDTH."""
-    dataset: Literal["demo", "r2r"] = "r2r"
-    """Whose viewpoints; r2r reads $VLN_CLIP_DATA, demo the generated world."""
+    dataset: str = "r2r"
+    """Whose viewpoints; r2r, rxr and the like read $VLN_CLIP_DATA, demo and demo-rxr the generated world."""
     data: Path | None = None
     """Folder with connectivity and scans, in place of the data set's own."""
     scans: tuple[str, ...] = ()
@@ -289,7 +290,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(Config, args=argv, prog="python -m vln_clip.extract", description=Config.__doc__)
     check_name(config.encoder)
-    data = config.data or (demo_folder() if config.dataset == "demo" else paths.data_dir())
+    world = find_dataset(config.dataset).world
+    data = config.data or (demo_folder() if world == "demo" else paths.data_dir())
     out = _output(config, data)
     panoramas = list_panoramas(data, config.encoder, tuple(dict.fromkeys(config.scans)) or None)
     if config.merge:
@@ -316,7 +318,7 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
     device = default if config.device in (None, "auto") else pick_device(config.device)
     options, workers, (index, count) = config.options(device), config.num_workers(device), config.share()
     encoder = _create(config, device, processes)
-    parts = plan_parts(encoder, panoramas, out, options, config.dataset, config.dtype, RENDERER)
+    parts = plan_parts(encoder, panoramas, out, options, find_dataset(config.dataset).world, config.dtype, RENDERER)
     if parts.is_complete(config.overwrite):
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
@@ -378,7 +380,7 @@ def _default_out(config: Config, data: Path) -> Path:
         raise InputError("--out must be given where views are encoded in another way than by default")
     if config.scans:
         return Path(stem + (GRID_SUFFIX if config.grid else ".safetensors"))
-    cached = cached_path(config.encoder, paths.cache_dir(), dataset_key(config.dataset, data))
+    cached = cached_path(config.encoder, paths.cache_dir(), dataset_key(find_dataset(config.dataset).world, data))
     return cached.with_suffix(GRID_SUFFIX) if config.grid else cached
 
 

@@ -111,6 +111,7 @@ class Batch:
         viewpoint: (B,) int64 start.
         view: (B,) int64 start view: the annotated heading snapped to 30°, at the horizon.
         goal: (B,) int64, -1 where it is hidden. Privileged: never part of an observation.
+        guide: (B, R) int64 annotated paths, padded at the end with -1; None where there are none. Privileged too.
     """
 
     episode: Tensor
@@ -119,6 +120,7 @@ class Batch:
     viewpoint: Tensor
     view: Tensor
     goal: Tensor
+    guide: Tensor | None = None
 
 
 @dataclass

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from vln_clip.records import Batch, Observation
 
+SHORTEST, GUIDE = "shortest", "guide"  # teachers
+
 
 class World(Protocol):
     """What a rollout needs of an environment; see ``vln_clip.envs.navigation.Navigation``."""
@@ -19,6 +21,7 @@ class World(Protocol):
     def observe(self, viewpoint: Tensor, view: Tensor) -> Observation: ...  # noqa: D102
     def step(self, viewpoint: Tensor, view: Tensor, action: Tensor) -> tuple[Tensor, Tensor]: ...  # noqa: D102
     def teacher(self, viewpoint: Tensor, goal: Tensor) -> Tensor: ...  # noqa: D102
+    def guide(self, viewpoint: Tensor, path: Tensor, step: int) -> Tensor: ...  # noqa: D102
     def distance_m(self, viewpoint: Tensor, goal: Tensor) -> Tensor: ...  # noqa: D102
     def num_actions(self, view: Tensor, viewpoint: Tensor, action: Tensor) -> Tensor: ...  # noqa: D102
 
@@ -102,7 +105,7 @@ def roll_out(
     *,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
-    teacher: bool = True,
+    teacher: str | None = SHORTEST,
     returns: bool = False,
     keep_logits: bool = False,
     drop_ended: bool = True,
@@ -117,7 +120,8 @@ def roll_out(
         max_steps: most decisions per episode.
         generator: dropout masks of the agent; None is evaluation.
         noise: (D,) environment dropout of the rollout.
-        teacher: ask the world's teacher at every step; needs goals.
+        teacher: whom to ask at every step: ``shortest`` knows the goal, ``guide`` the annotated path (and only
+            walkers that follow it); None asks nobody.
         returns: record distances and the final hidden states, for actor-critic losses; needs goals.
         keep_logits: keep every step's logits, for tests and pictures.
         drop_ended: let ended episodes leave the batch; False keeps them, as the reference does.
@@ -133,11 +137,11 @@ def roll_out(
     steps, logits_kept, rows_kept = [], [], []
     # Dropping episodes copies the text (and its gradient back): not for every single end.
     crowd = 0.75 if torch.is_grad_enabled() else 0.9
-    for _ in range(max_steps):
+    for step in range(max_steps):
         here, looking = viewpoint[rows], view[rows]
         obs = world.observe(here, looking)
         state, logits, hidden = agent.step(obs, state)
-        target = world.teacher(here, batch.goal[rows]) if teacher else None
+        target = _teach(world, teacher, batch, here, rows, step)
         action = torch.where(running, feedback(logits, target, rows), obs.stop)
         steps.append(
             _decisions(rows, running, logits, hidden, action, target, obs.stop, keep_loss=torch.is_grad_enabled())
@@ -163,6 +167,18 @@ def roll_out(
     if returns and not bool(ended.all()):
         unfinished, last_hidden = _look_once_more(world, agent, state, viewpoint, view, rows, running)
     return _assemble(steps, places, num_actions, ended, distances, last_hidden, unfinished, logits_kept, rows_kept)
+
+
+def _teach(world: World, teacher: str | None, batch: Batch, here: Tensor, rows: Tensor, step: int) -> Tensor | None:
+    """Return the teacher's actions (b,), None without one."""
+    if teacher is None:
+        return None
+    if teacher == SHORTEST:
+        return world.teacher(here, batch.goal[rows])
+    assert teacher == GUIDE, teacher
+    if batch.guide is None:
+        raise ValueError("there is no guide where paths are hidden (test splits)")
+    return world.guide(here, batch.guide[rows], step)
 
 
 @dataclass

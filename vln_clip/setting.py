@@ -22,21 +22,22 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.features import FeatureStore, bank, features_used
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir, data_dir
-from vln_clip.tasks import r2r
-from vln_clip.tasks.text import FILE_HEAD, Vocabulary
+from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, Dataset, read_split, require_language
+from vln_clip.tasks.split import Split, place_on_graph
+from vln_clip.tasks.text import Vocabulary
+from vln_clip.tasks.words import TRAIN, load_vocabulary
 
-TRAIN = "train"
-TEST = "test"
 VALIDATION = ("val_unseen", "val_seen")
 NEEDED = (TRAIN, "val_unseen")  # to learn from, and to choose checkpoints by
-DATASETS = ("auto", "demo", "r2r")
+AUTO = "auto"
+NO_WORDS = Vocabulary(())  # for work that reads no instruction
 
 
 def find_dataset(name: str) -> str:
     """Turn ``auto`` into ``r2r`` where the data folder holds it, else ``demo``, and say which."""
-    if name not in DATASETS:
-        raise unknown_name("--dataset", name, DATASETS)
-    if name != "auto":
+    if name not in (AUTO, *DATASETS):
+        raise unknown_name("--dataset", name, (AUTO, *DATASETS))
+    if name != AUTO:
         return name
     if (data_dir() / "R2R" / "R2R_train.json").is_file() and (data_dir() / "connectivity").is_dir():
         logger.info("data set: r2r, found in %s (--dataset demo takes the demo world)", data_dir())
@@ -51,7 +52,7 @@ def find_dataset(name: str) -> str:
 
 def dataset_folder(dataset: str) -> Path:
     """Return the folder of a data set; the demo world is built where the cache lacks it."""
-    return extract.demo_folder() if dataset == "demo" else data_dir()
+    return extract.demo_folder() if DATASETS[dataset].generated else data_dir()
 
 
 def pick_device(name: str) -> torch.device:
@@ -88,7 +89,8 @@ class Setting:
     """A data set opened for work.
 
     Attributes:
-        dataset: ``r2r`` or ``demo``.
+        dataset: a row of ``tasks.datasets.DATASETS``.
+        language: of the instructions: one of the data set's, or ``all``.
         data: its folder.
         device: where tensors live.
         splits: as read, by name.
@@ -97,10 +99,11 @@ class Setting:
         max_input: most tokens per instruction.
     """
 
-    dataset: str
+    dataset: Dataset
+    language: str
     data: Path
     device: torch.device
-    splits: dict[str, r2r.Split]
+    splits: dict[str, Split]
     tables: NavTables
     vocabulary: Vocabulary
     max_input: int
@@ -110,13 +113,14 @@ class Setting:
         """Return a split as tensors; its text is encoded at the first call."""
         if split not in self._compiled:
             episodes = self.splits[split].episodes
-            tokens, length = self.vocabulary.encode_batch([e.instruction for e in episodes], self.max_input)
+            texts, languages = [e.instruction for e in episodes], [e.language for e in episodes]
+            tokens, length = self.vocabulary.encode_batch(texts, self.max_input, languages)
             self._compiled[split] = EpisodeTable.compile(episodes, self.tables, tokens, length, self.device)
         return self._compiled[split]
 
     def stores(self, features: str, width: int | None = None) -> list[FeatureStore]:
         """Open features by name, extracting them where that is possible here."""
-        return extract.resolve_or_extract(features, self.dataset, self.data, cache_dir(), self.device, width)
+        return extract.resolve_or_extract(features, self.dataset.world, self.data, cache_dir(), self.device, width)
 
     def world(
         self, stores: Sequence[FeatureStore], simulator: str = "tables", cross_check: bool = False, **rewards: float
@@ -145,46 +149,52 @@ def open_setting(
     splits: Sequence[str] | None,
     device: torch.device,
     *,
-    words: Sequence[str] | None = None,
+    vocabulary: Vocabulary | None = None,
     max_input: int = 80,
+    language: str = ALL_LANGUAGES,
+    tokenizer: str | None = None,
 ) -> Setting:
     """Read splits and graphs of a data set.
 
     Args:
-        dataset: ``r2r`` or ``demo``.
-        splits: names or files; None for train and val_unseen, and val_seen and test where they are there.
+        dataset: a row of ``tasks.datasets.DATASETS``.
+        splits: names or files; None for train and val_unseen, and val_seen and the first test split where they are
+            there.
         device: where tensors live.
-        words: vocabulary of a checkpoint without the special words; None takes ``R2R/train_vocab.txt``, or builds it
-            from the training split.
+        vocabulary: of a checkpoint; None takes the data set's public one, or builds it from the training split.
         max_input: most tokens per instruction.
+        language: one of the data set's, or ``all``.
+        tokenizer: what makes words of texts; None for the data set's.
     """
-    data = dataset_folder(dataset)
+    found, data = DATASETS[dataset], dataset_folder(dataset)
+    languages = require_language(dataset, language)
     if splits is None:
-        public = (TRAIN, *VALIDATION, TEST)
-        names = [name for name in public if name in NEEDED or (data / "R2R" / f"R2R_{name}.json").is_file()]
+        public = (TRAIN, *VALIDATION, *found.tests[:1])
+        names = [name for name in public if name in NEEDED or found.file(name, data).is_file()]
     else:
         names = list(splits)
-    read = {name: r2r.read_split(dataset, name, data) for name in names}
+    read = {name: read_split(dataset, name, data, language=language) for name in names}
     if splits is None:
         for name, split in read.items():
-            _require_use(name, split)
+            _require_use(found, name, split)
     for split in read.values():
         _require_graphs(split, data / "connectivity")
     tables = NavTables.load(data / "connectivity", sorted({scan for split in read.values() for scan in split.scans}))
-    placed = {name: r2r.place_on_graph(split, tables) for name, split in read.items()}
-    vocabulary = Vocabulary(words) if words is not None else _vocabulary(dataset, data, placed.get(TRAIN))
-    return Setting(dataset, data, device, placed, tables, vocabulary, max_input)
+    placed = {name: place_on_graph(split, tables) for name, split in read.items()}
+    if vocabulary is None:
+        vocabulary = load_vocabulary(found, data, languages, tokenizer or found.tokenizer, placed.get(TRAIN))
+    return Setting(found, language, data, device, placed, tables, vocabulary, max_input)
 
 
-def _require_use(name: str, split: r2r.Split) -> None:
+def _require_use(dataset: Dataset, name: str, split: Split) -> None:
     """Check that a split can be trained on or scored."""
     if not split.episodes:
         raise InputError(f"{split.file} must hold at least one instruction with a word, got none")
-    if split.goal_hidden and name != TEST:
+    if split.goal_hidden and name not in dataset.tests:
         raise InputError(f"{split.file} must have paths with goals, got only starts; is it the test split?")
 
 
-def _require_graphs(split: r2r.Split, folder: Path) -> None:
+def _require_graphs(split: Split, folder: Path) -> None:
     """Check that the graph of every scan of a split is there."""
     for scan in split.scans:
         if not scan.replace("-", "").replace("_", "").isalnum():
@@ -193,18 +203,6 @@ def _require_graphs(split: r2r.Split, folder: Path) -> None:
             graph_path(folder, scan)
         except InputError as error:
             raise InputError(f"{split.file} names the scan {scan!r}, but {error}") from None
-
-
-def _vocabulary(dataset: str, data: Path, train: r2r.Split | None) -> Vocabulary:
-    """Read the public vocabulary, or build one from the training split by the same rule."""
-    path = data / "R2R" / "train_vocab.txt"
-    if path.is_file():
-        return Vocabulary.read(path)
-    split = train or r2r.read_split(dataset, TRAIN, data)
-    vocabulary = Vocabulary.build(e.instruction for e in split.episodes)
-    if dataset == "r2r":
-        logger.info("%s is not there: built a vocabulary of %d words from the training split", path, vocabulary.size)
-    return vocabulary
 
 
 def build_follower(
@@ -291,15 +289,25 @@ def load_follower(
     features: str | None = None,
     simulator: str = "tables",
     cross_check: bool = False,
+    language: str | None = None,
 ) -> LoadedFollower:
-    """Open a checkpoint, the data set it was trained on (or another) and its features (or others as wide)."""
+    """Open a checkpoint, the data set and language it was trained on (or others), its features (or others as wide)."""
     folder = find_checkpoint(path)
     saved = checkpoint.load(folder)
     header = saved.header
     if "max_action" not in header or header.get("stage") == "speaker":
         raise InputError(f"{folder} must be a follower's checkpoint, but is one of stage {header.get('stage')!r}")
-    words = header["words"][len(FILE_HEAD) : -1]  # saved with the special words, <BOS> last
-    setting = open_setting(dataset or header["dataset"], splits, device, words=words, max_input=header["max_input"])
+    vocabulary = Vocabulary.from_json(header["words"])
+    trained_on = header["dataset"]
+    language = language or (header.get("language", ALL_LANGUAGES) if dataset in (None, trained_on) else ALL_LANGUAGES)
+    setting = open_setting(
+        dataset or trained_on,
+        splits,
+        device,
+        vocabulary=vocabulary,
+        max_input=header["max_input"],
+        language=language,
+    )
     stores = setting.stores(features or header["features_wanted"], header["feature_width"])
     used = features_used(stores)
     if features is None and used != header["features"]:

@@ -51,7 +51,7 @@ def cli() -> None:
 def validate(config: SubmitConfig, path: Path) -> None:
     """Check a submission; anything wrong is an ``InputError`` that counts the problems and names the first."""
     dataset = setting.find_dataset(config.dataset)
-    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), words=())
+    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), vocabulary=setting.NO_WORDS)
     report = validate_submission(path, data.splits[config.split].episodes, data.tables)
     report.require_valid()
     log.logger.info("%s", report)

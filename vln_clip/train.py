@@ -4,88 +4,25 @@ Follower → (with --bt) speaker → back-translation, beside a follower that se
 evaluated with the best checkpoints by val_unseen success rate, as the field reports it, and the last ones.
 """
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
 from vln_clip import checkpoint, config, envdrop, files, log, setting
-from vln_clip.agents.baselines import RandomAgent, StopAgent
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
-from vln_clip.config import TrainConfig
-from vln_clip.envs import paths
-from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler, in_order
-from vln_clip.envs.evaluation import predictions, score_walks, walk_split
+from vln_clip.envs.episodes import ShuffledSampler, in_order
+from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.envs.navigation import Navigation
-from vln_clip.features import features_used
+from vln_clip.job import Job, criteria, open_job, rewards
 from vln_clip.losses import word_loss
 from vln_clip.report import print_results
-from vln_clip.rollout import Agent, teacher_forced
-from vln_clip.run import LAST, Best, Run, Stage, describe_start, run_stage
-from vln_clip.setting import TEST, TRAIN, VALIDATION, Setting, build_follower, build_speaker
+from vln_clip.results import BEST, evaluate_all, score_split, write_test_submission
+from vln_clip.run import Best, Run, Stage, run_stage
+from vln_clip.setting import TRAIN, VALIDATION, build_follower, build_speaker
 from vln_clip.tasks.bleu import corpus_bleu
-from vln_clip.tasks.metrics import SUCCESS_RATE
-from vln_clip.tasks.r2r_files import AUG_PATHS, FOLDER
-from vln_clip.tasks.submission import write_submission
-from vln_clip.tasks.text import tokenize
 
-BEST = "best_val_unseen"
 BEST_BLEU = "best_val_unseen_bleu"
-DEFAULT_NUM_AUG_PATHS = 100_000
-# Every purpose draws from a seed of its own; the control of back-translation shares that of what it is compared with.
-SEEDS = {
-    "follower": 0,
-    "blind": 1,
-    "speaker": 2,
-    "back_translated": 3,
-    "continued": 3,
-    "aug_paths": 4,
-    "random": 5,
-    "train_rows": 6,
-}
-
-
-@dataclass
-class Job:
-    """What every stage works with."""
-
-    config: TrainConfig
-    run: Run
-    setting: Setting
-    world: Navigation
-    features: str
-    fingerprints: list[str]
-    unlabelled: EpisodeTable | None = None
-    unlabelled_source: str = ""
-
-    def seed(self, purpose: str) -> int:
-        """Return a seed of its own for each purpose."""
-        return self.config.seed * 100 + SEEDS[purpose]
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return a fresh generator on the device."""
-        return torch.Generator(self.setting.device).manual_seed(self.seed(purpose))
-
-    def header(self, world: Navigation) -> dict[str, Any]:
-        """Return what a checkpoint must know to be used again."""
-        seen = world is self.world
-        return {
-            "dataset": self.setting.dataset,
-            "data": self.setting.versions(),
-            "features_wanted": self.config.features if seen else "none",
-            "features": self.features if seen else "none",
-            "feature_width": world.bank.width,
-            "feature_fingerprints": self.fingerprints if seen else [],
-            "model": asdict(self.config.model),
-            "max_action": self.config.follower.max_action,
-            "max_input": self.config.follower.max_input,
-            "words": list(self.setting.vocabulary.words),
-            "seed": self.config.seed,
-            "config": self.config.to_json(),
-        }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,31 +63,6 @@ def train_and_evaluate(job: Job) -> None:
     setting.log_cross_check(job.world)
     write_test_submission(job, "back_translated" if settings.bt else "follower")
     files.save_json(job.run.results_file, results)
-
-
-def open_job(settings: TrainConfig, run: Run) -> Job:
-    """Open data set, features and world of a run, and log what it is."""
-    device = setting.pick_device(settings.device)
-    data = setting.open_setting(settings.dataset, None, device, max_input=settings.follower.max_input)
-    stores = data.stores(settings.features)
-    world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
-    job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
-    describe_start(settings, device, job.features)
-    if settings.bt:  # a bad file is told before hours of training
-        job.unlabelled, job.unlabelled_source = unlabelled_paths(job)
-        log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled), job.unlabelled_source)
-    batch = data.table(TRAIN).batch(torch.arange(min(settings.follower.batch_size, len(data.table(TRAIN)))))
-    shapes = (
-        f"tokens {tuple(batch.tokens.shape)}, views {tuple(job.world.observe(batch.viewpoint, batch.view).views.shape)}"
-    )
-    sizes = {name: len(split.episodes) for name, split in data.splits.items()}
-    log.logger.info("instructions: %s; first batch: %s", sizes, shapes)
-    return job
-
-
-def rewards(settings: TrainConfig) -> dict[str, float]:
-    """Return the rewards of the world."""
-    return {"stop_reward": settings.follower.stop_reward, "progress_reward": settings.follower.progress_reward}
 
 
 def train_follower(job: Job, name: str, world: Navigation) -> None:
@@ -204,19 +116,13 @@ def follower_stage(
         learner.optimizer,
         learn,
         validate,
-        [Best(f"best_{split}", split, SUCCESS_RATE) for split in validation],
+        [Best(f"best_{split}{suffix}", split, metric) for split in validation for suffix, metric in criteria(job)],
         iters,
         eval_every,
         samplers,
         learner.generator,
         job.header(learner.world),
     )
-
-
-def score_split(job: Job, world: Navigation, agent: Agent, split: str, **options: Any) -> dict[str, float]:
-    """Walk a whole split and return its metrics."""
-    table = job.setting.table(split)
-    return score_walks(world, table, walk_split(world, agent, table, job.config.follower.max_action, **options))
 
 
 def train_speaker(job: Job) -> None:
@@ -254,12 +160,15 @@ def score_speaker(job: Job, speaker: Speaker, split: str) -> dict[str, float]:
     references: dict[str, list[list[str]]] = {}
     first: dict[str, int] = {}
     for row, episode in enumerate(table.episodes):
-        references.setdefault(episode.path_id, []).append(tokenize(episode.instruction))
-        first.setdefault(episode.path_id, row)
+        described = f"{episode.path_id} {episode.language}"  # a description in each language
+        references.setdefault(described, []).append(vocabulary.tokenize(episode.instruction))
+        first.setdefault(described, row)
     written: list[list[str]] = []
     for rows in in_order(len(first), 128):
-        walk = job.world.observe_walk(table.batch(torch.tensor(list(first.values()))[rows]))
-        for words in speaker.describe(walk, job.config.speaker.max_decode).tolist():
+        batch = table.batch(torch.tensor(list(first.values()))[rows])
+        tags = batch.tokens[:, 1] if vocabulary.languages else None
+        walk = job.world.observe_walk(batch)
+        for words in speaker.describe(walk, job.config.speaker.max_decode, first=tags).tolist():
             written.append([vocabulary.words[i] for i in vocabulary.shrink(words)])
     loss, correct, count = 0.0, 0, 0
     for rows in in_order(len(table), 128):
@@ -307,71 +216,17 @@ def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envd
     table = job.unlabelled
     assert table is not None
     sampler = ShuffledSampler(len(table), job.config.follower.batch_size, job.seed("aug_paths"))
+    tags = [data.vocabulary.tag(language) for language in data.vocabulary.languages]
     return envdrop.BackTranslationLearner(
-        learner, speaker, table, sampler, c.aug_weight, c.bt_feature_dropout, job.config.speaker.max_decode
+        learner,
+        speaker,
+        table,
+        sampler,
+        c.aug_weight,
+        c.bt_feature_dropout,
+        job.config.speaker.max_decode,
+        torch.tensor(tags, device=data.device) if tags else None,
     )
-
-
-def unlabelled_paths(job: Job) -> tuple[EpisodeTable, str]:
-    """Read the paths of ``--aug-paths`` or of the data set, or sample some; also say which."""
-    c, data = job.config.back_translation, job.setting
-    train = data.table(TRAIN)
-    file = c.aug_paths or data.data / FOLDER / AUG_PATHS
-    if c.aug_paths is not None or (c.num_aug_paths is None and file.is_file()):
-        table = paths.read_paths(file, data.dataset, data.data, data.tables, data.device)
-        paths.require_buildings(file, table, train, data.tables)
-        return table, f"of {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    count, seed = c.num_aug_paths or DEFAULT_NUM_AUG_PATHS, job.seed("aug_paths")
-    return paths.sample_paths(data.tables, train, count, seed, data.device), f"sampled with seed {seed}"
-
-
-def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
-    """Load a trained follower of this run."""
-    folder = job.run.checkpoint(stage, which)
-    follower = build_follower(job.setting, job.config.model, world.bank.width, seed=0)
-    checkpoint.restore_weights(follower, checkpoint.load(folder).weights, folder)
-    return follower.eval()
-
-
-def evaluate_all(job: Job, agents: dict[str, Navigation]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return ``{split: {row: {metric: value}}}``; every row names the features it really saw."""
-    results: dict[str, dict[str, dict[str, Any]]] = {}
-    scored = [name for name in job.setting.splits if job.setting.table(name).has_goals]
-    for split in scored:
-        generator = job.generator("random")
-        rows: dict[str, dict[str, Any]] = {
-            "random": score_split(job, job.world, RandomAgent(generator), split) | {"features": "none"},
-            "shortest_path": score_split(job, job.world, StopAgent(), split, feedback=teacher_forced)
-            | {"features": "none"},
-        }
-        for name in ("blind", "follower", "back_translated"):
-            if name not in agents:
-                continue
-            world = agents[name]
-            used = {"features": job.features if world is job.world else "none"}
-            rows[name] = score_split(job, world, load_stage(job, name, BEST, world), split) | used
-            if name != "blind":
-                rows[f"{name}_last"] = score_split(job, world, load_stage(job, name, LAST, world), split) | used
-        if job.config.features == "none":
-            rows["blind"] = rows["follower"]
-        results[split] = rows
-    return results
-
-
-def write_test_submission(job: Job, stage: str) -> None:
-    """Write the leaderboard file of the test split, and beside it what it was made with."""
-    if TEST not in job.setting.splits:
-        log.logger.warning("there is no test split in %s: no submission written", job.setting.data)
-        return
-    table = job.setting.table(TEST)
-    follower = load_stage(job, stage, BEST, job.world)
-    walks = walk_split(job.world, follower, table, job.config.follower.max_action)
-    path = job.run.folder / f"submission_{TEST}.json"
-    write_submission(path, predictions(job.world, table, walks))
-    about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
-    if job.unlabelled is not None:
-        about["unlabelled_paths"] = job.unlabelled_source
-    files.save_json(path.with_suffix(".about.json"), about)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from vln_clip.envs.demo.house import CAMERA_M, House, make_house, viewpoint_id
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.demo.world import PathRecord, World, plan_world
 from vln_clip.paths import cache_dir
-from vln_clip.tasks.r2r_files import AUG_PATHS
+from vln_clip.tasks.datasets import DATASETS
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _write_paths(folder: Path, world: World) -> None:
         (folder / f"R2R_{split}.json").write_text(json.dumps(rows, indent=1))
     # As in the public file every unlabelled path has one instruction, which nobody reads.
     rows = [_r2r_row(record, hide_goal=False) | {"instructions": [""]} for record in world.unlabelled]
-    (folder / AUG_PATHS).write_text(json.dumps(rows, indent=1))
+    (folder / DATASETS["demo"].aug_paths).write_text(json.dumps(rows, indent=1))
 
 
 def _r2r_row(record: PathRecord, hide_goal: bool) -> dict[str, object]:

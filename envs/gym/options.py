@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vln_clip.envs.demo import DemoConfig
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.tasks.datasets import ALL_LANGUAGES
 
 OBSERVATIONS = ("indices", "features", "rgb")
 INSTRUCTIONS = ("tokens", "text")
@@ -26,7 +27,9 @@ class Options:
         features: feature store by name (``clip_rn50x4``, ``a+b``) or file; needed for ``features`` and only there.
         instruction: ``tokens`` or ``text``.
         max_steps: decisions after which an episode is truncated.
-        max_tokens: most tokens of an instruction, special words included; the length of the padded array.
+        max_tokens: most tokens of an instruction, special words included; the length of the padded array. None is the
+            data set's: 80, RxR 160.
+        language: one of a multilingual data set's (RxR: ``en``, ``hi``, ``te``), or ``all``.
         image_size_px: height and width of each of the 36 pictures of ``rgb``.
     """
 
@@ -37,7 +40,8 @@ class Options:
     features: str | os.PathLike[str] | None = None
     instruction: str = "tokens"
     max_steps: int = 35
-    max_tokens: int = 80
+    max_tokens: int | None = None
+    language: str = ALL_LANGUAGES
     image_size_px: tuple[int, int] = (60, 80)
 
     def __post_init__(self) -> None:
@@ -51,11 +55,12 @@ class Options:
                 f"features must only be given with observation='features', got {os.fspath(self.features)!r} with "
                 f"{self.observation!r}"
             )
-        for name, least in (("max_steps", 1), ("max_tokens", 2)):
-            require_count(name, getattr(self, name), least)
-        for name in ("split", "data", "features"):
+        require_count("max_steps", self.max_steps, 1)
+        if self.max_tokens is not None:
+            require_count("max_tokens", self.max_tokens, 2)
+        for name in ("split", "data", "features", "language"):
             value = getattr(self, name)
-            if not isinstance(value, str | os.PathLike) and (value is not None or name == "split"):
+            if not isinstance(value, str | os.PathLike) and (value is not None or name in ("split", "language")):
                 raise InputError(f"{name} must be a name or a path, got {value!r}")
         try:
             height, width = self.image_size_px

@@ -35,7 +35,7 @@ class WalkEnv(WalksEpisodes, gymnasium.Env[dict[str, Any], np.int64]):
     ``success``, ``reward_stop``, ``reward_progress``), and absent where goals are hidden.
 
     Args:
-        dataset: ``r2r`` or ``demo``; the ids set it.
+        dataset: a row of ``tasks.datasets.DATASETS``; the ids set it.
         render_mode: ``rgb_array``, ``human`` (a window, or text where there is no display), ``ansi`` or None.
         **arguments: fields of ``Options``.
     """

@@ -18,8 +18,10 @@ from vln_clip.envs.render import load_skybox, panorama_views
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureBank, FeatureStore, bank, dataset_key, find_store, split_name
 from vln_clip.paths import cache_dir, data_dir
-from vln_clip.tasks import r2r
+from vln_clip.tasks.datasets import Dataset, find_dataset, read_split, require_language
+from vln_clip.tasks.split import place_on_graph
 from vln_clip.tasks.text import Vocabulary
+from vln_clip.tasks.words import load_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Source:
     """An opened data set. Graphs are those of every building of the folder, so spaces do not depend on the split.
 
     Attributes:
-        dataset: ``r2r`` or ``demo``.
+        dataset: which one.
         data: its folder.
         tables: graphs.
         table: episodes of the split.
@@ -39,7 +41,7 @@ class Source:
         world: navigation, with the features of ``observation="features"`` or none.
     """
 
-    dataset: str
+    dataset: Dataset
     data: Path
     tables: NavTables
     table: EpisodeTable
@@ -107,35 +109,40 @@ def open_source(dataset: str, options: Options) -> Source:
     Raises:
         InputError: folder, split, graphs, features or skyboxes are missing or malformed.
     """
-    data = _folder(dataset, options)
-    split = r2r.read_split(dataset, options.split, data)
+    found = find_dataset(dataset)
+    languages = require_language(dataset, options.language)
+    data = _folder(found, options)
+    split = read_split(dataset, options.split, data, language=options.language)
     if not split.episodes:
         raise InputError(f"{split.file} must hold at least one instruction with a word, got none")
     scans = list(dict.fromkeys([*read_scans(data / "connectivity"), *split.scans]))
     for scan in split.scans:
         graph_path(data / "connectivity", scan)
     tables = NavTables.load(data / "connectivity", scans)
-    placed = r2r.place_on_graph(split, tables)
-    vocabulary = _vocabulary(dataset, data)
-    texts = [episode.instruction for episode in placed.episodes]
-    tokens, length = vocabulary.encode_batch(texts, options.max_tokens)
-    table = EpisodeTable.compile(placed.episodes, tables, tokens, length)
-    stores = [] if options.features is None else _stores(dataset, data, str(options.features))
-    source = Source(dataset, data, tables, table, vocabulary, Navigation(tables, bank(stores, tables.keys)))
+    episodes = place_on_graph(split, tables).episodes
+    vocabulary = load_vocabulary(found, data, languages, found.tokenizer)
+    texts, spoken = [episode.instruction for episode in episodes], [episode.language for episode in episodes]
+    tokens, length = vocabulary.encode_batch(texts, options.max_tokens or found.max_tokens, spoken)
+    table = EpisodeTable.compile(episodes, tables, tokens, length)
+    stores = [] if options.features is None else _stores(found, data, str(options.features))
+    source = Source(found, data, tables, table, vocabulary, Navigation(tables, bank(stores, tables.keys)))
     if options.observation == "rgb":
         source.require_skyboxes()
     return source
 
 
-def _folder(dataset: str, options: Options) -> Path:
+def _folder(dataset: Dataset, options: Options) -> Path:
     """Return the data folder; the demo world is built where it is not there yet."""
-    if dataset != "demo" and options.demo is not None:
-        raise InputError(f"demo must only be given for the generated world (vln_clip/Demo-v0), got it for {dataset!r}")
+    if not dataset.generated and options.demo is not None:
+        raise InputError(
+            f"demo must only be given for the generated world (vln_clip/Demo-v0, vln_clip/DemoRxR-v0), got it for "
+            f"{dataset.name!r}"
+        )
     if options.folder is not None:
         if options.demo is not None:
             raise InputError("data and demo must not both be given: data names a world that stands, demo builds one")
         return options.folder
-    return demo_data(options.demo_config, on_progress=_tell) if dataset == "demo" else data_dir()
+    return demo_data(options.demo_config, on_progress=_tell) if dataset.generated else data_dir()
 
 
 def _tell(done: int, total: int) -> None:
@@ -144,23 +151,15 @@ def _tell(done: int, total: int) -> None:
         logger.warning("the demo world of %d houses is being built, once; it stays in %s", total, cache_dir())
 
 
-def _vocabulary(dataset: str, data: Path) -> Vocabulary:
-    """Read the public vocabulary, or build one from the training split by the same rule, as the programs do."""
-    path = data / "R2R" / "train_vocab.txt"
-    if path.is_file():
-        return Vocabulary.read(path)
-    return Vocabulary.build(episode.instruction for episode in r2r.read_split(dataset, "train", data).episodes)
-
-
-def _stores(dataset: str, data: Path, name: str) -> list[FeatureStore]:
+def _stores(dataset: Dataset, data: Path, name: str) -> list[FeatureStore]:
     """Open features that are on this machine; extraction is the programs' matter."""
     stores = []
     for part in split_name(name):
-        store = find_store(part, data, cache_dir(), dataset_key(dataset, data))
+        store = find_store(part, data, cache_dir(), dataset_key(dataset.world, data))
         if store is None:
             raise InputError(
                 f"features must be on this machine, got {part!r} which are not, neither in {data / 'features'} nor in "
-                f"the cache; make them with: python -m vln_clip.extract --features {part} --dataset {dataset}"
+                f"the cache; make them with: python -m vln_clip.extract --features {part} --dataset {dataset.world}"
             )
         stores.append(store)
     if not stores:

@@ -1,6 +1,6 @@
 """The spaces of one environment. They depend on the data folder and the options, not on the split (text aside).
 
-Keys of an observation; A actions, N viewpoints of the folder's graphs, L ``max_tokens``, V views (36):
+Keys of an observation; A actions, N viewpoints of the folder's graphs, L the most tokens, V views (36):
 
 * ``instruction``: (L,) int64 tokens, 0 behind the last; or the text.
 * ``viewpoint``, ``view``: where the agent stands (index of ``env.unwrapped.viewpoints``) and which view it looks along.
@@ -31,7 +31,7 @@ def observation_space(source: Source, options: Options, num_actions: int) -> spa
     parts: dict[str, spaces.Space] = {
         "instruction": _text(source)
         if options.instruction == "text"
-        else spaces.Box(0, source.vocabulary.size - 1, (options.max_tokens,), np.int64),
+        else spaces.Box(0, source.vocabulary.size - 1, (options.max_tokens or source.dataset.max_tokens,), np.int64),
         "viewpoint": spaces.Discrete(N),
         "view": spaces.Discrete(NUM_VIEWS),
         "action_mask": spaces.MultiBinary(A),

@@ -28,7 +28,7 @@ class WalkVectorEnv(WalksEpisodes, VectorEnv[dict[str, Any], np.ndarray, np.ndar
 
     Args:
         num_envs: episodes side by side.
-        dataset: ``r2r`` or ``demo``; the ids set it.
+        dataset: a row of ``tasks.datasets.DATASETS``; the ids set it.
         autoreset_mode: of ``gymnasium.vector.AutoresetMode``: ``NextStep`` (the step after the end begins a new
             episode), ``SameStep`` (the last observation and info are ``final_obs`` and ``final_info``), ``Disabled``.
         render_mode: ``rgb_array``, ``ansi`` or None.

@@ -44,7 +44,9 @@ class Walkers:
         self._viewpoint_ids = np.array(source.tables.viewpoint_ids, dtype=object)
         self._scans = np.array(source.tables.scans, dtype=object)[source.tables.scan_index]
         tokens = self.table.tokens.numpy()
-        self._tokens = np.pad(tokens, ((0, 0), (0, options.max_tokens - tokens.shape[1])))
+        self._tokens = np.pad(
+            tokens, ((0, 0), (0, (options.max_tokens or source.dataset.max_tokens) - tokens.shape[1]))
+        )
         self.row = torch.zeros(size, dtype=torch.int64)
         self.viewpoint, self.view, self.steps = (torch.zeros_like(self.row) for _ in range(3))
         self.path_length_m = torch.zeros(size, dtype=torch.float64)

@@ -18,7 +18,7 @@ from vln_clip.features.comparison import Comparison, compare
 from vln_clip.features.formats import convert
 from vln_clip.features.inspection import inspect
 from vln_clip.features.lookup import FeatureFile
-from vln_clip.tasks import r2r
+from vln_clip.tasks.datasets import DATASETS, find_dataset, known_splits, read_split
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Verify:
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Feature stores, TSV or HDF5 files."""
-    dataset: Literal["r2r", "demo"] | None = None
-    """Every viewpoint of this data set must be there; r2r reads $VLN_CLIP_DATA, demo the generated world."""
+    dataset: str | None = None
+    """Every viewpoint of this data set must be there; demo and demo-rxr are the generated world."""
     connectivity: Path | None = None
     """Folder with scans.txt and graphs, in place of a data set's."""
     splits: tuple[str, ...] = ()
@@ -150,18 +150,21 @@ def _wanted(config: Verify) -> Iterator[Wanted]:
     if config.connectivity:
         yield _graphs_wanted(str(config.connectivity), config.connectivity)
         return
-    folders = {"r2r": paths.data_dir(), "demo": demo_folder()}
-    if config.dataset == "demo":
-        folders["demo"] = built_demo_folder()
-    for name, data in folders.items():
-        if config.dataset not in (None, name) or (config.dataset is None and not is_complete(data)):
+    chosen = [DATASETS["r2r"], DATASETS["demo"]] if config.dataset is None else [find_dataset(config.dataset)]
+    for dataset in chosen:
+        data = demo_folder() if dataset.generated else paths.data_dir()
+        if config.dataset is None and not is_complete(data):
             continue
-        every = _graphs_wanted(f"{name} graphs", data / "connectivity")
+        if dataset.generated:
+            data = built_demo_folder()
+        every = _graphs_wanted(f"{dataset.name} graphs", data / "connectivity")
         yield every
-        splits = config.splits or [p.name[4:-5] for p in sorted((data / "R2R").glob("R2R_*.json"))]
+        splits = config.splits or [
+            split for split in known_splits(dataset, data) if dataset.file(split, data).is_file()
+        ]
         for split in splits:
-            scans = r2r.read_split(name, split, data).scans
-            yield Wanted(f"{name} {split}", {scan: every.keys[scan] for scan in scans if scan in every.keys})
+            scans = read_split(dataset.name, split, data).scans
+            yield Wanted(f"{dataset.name} {split}", {scan: every.keys[scan] for scan in scans if scan in every.keys})
 
 
 def _graphs_wanted(name: str, folder: Path) -> Wanted:

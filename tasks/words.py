@@ -1,0 +1,35 @@
+"""The vocabulary of a data set: the public one where there is one, else built from its training split."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from vln_clip.tasks.datasets import ALL_LANGUAGES, Dataset, read_split
+from vln_clip.tasks.split import Split
+from vln_clip.tasks.text import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+TRAIN = "train"
+
+
+def load_vocabulary(
+    dataset: Dataset, data: Path, languages: Sequence[str], tokenizer: str, train: Split | None = None
+) -> Vocabulary:
+    """Read the public vocabulary, or build one from the training split by the same rule.
+
+    Several languages get a tag each, so that a speaker can be told which one to write.
+    """
+    path = None if dataset.vocabulary is None else data / dataset.vocabulary
+    if path is not None and path.is_file() and tokenizer == dataset.tokenizer:
+        return Vocabulary.read(path)
+    if train is None:
+        language = languages[0] if len(languages) == 1 else ALL_LANGUAGES
+        train = read_split(dataset.name, TRAIN, data, language=language)
+    tags = tuple(languages) if len(languages) > 1 else ()
+    texts = (episode.instruction for episode in train.episodes)
+    vocabulary = Vocabulary.build(texts, tokenizer=tokenizer, languages=tags)
+    if not dataset.generated:
+        where = "" if path is None else f"{path} is not there: "
+        logger.info("%sbuilt a vocabulary of %d words from the training split", where, vocabulary.size)
+    return vocabulary

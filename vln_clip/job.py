@@ -1,0 +1,122 @@
+"""What every stage of a training run works with: configuration, data, world, seeds and unlabelled paths."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from vln_clip import log, setting
+from vln_clip.config import TrainConfig
+from vln_clip.envs import paths
+from vln_clip.envs.episodes import EpisodeTable
+from vln_clip.envs.navigation import Navigation
+from vln_clip.features import features_used
+from vln_clip.run import Run, describe_start
+from vln_clip.setting import TRAIN, Setting
+from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
+
+DEFAULT_NUM_AUG_PATHS = 100_000
+# Every purpose draws from a seed of its own; the control of back-translation shares that of what it is compared with.
+SEEDS = {
+    "follower": 0,
+    "blind": 1,
+    "speaker": 2,
+    "back_translated": 3,
+    "continued": 3,
+    "aug_paths": 4,
+    "random": 5,
+    "train_rows": 6,
+}
+
+
+@dataclass
+class Job:
+    """What every stage works with."""
+
+    config: TrainConfig
+    run: Run
+    setting: Setting
+    world: Navigation
+    features: str
+    fingerprints: list[str]
+    unlabelled: EpisodeTable | None = None
+    unlabelled_source: str = ""
+
+    def seed(self, purpose: str) -> int:
+        """Return a seed of its own for each purpose."""
+        return self.config.seed * 100 + SEEDS[purpose]
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a fresh generator on the device."""
+        return torch.Generator(self.setting.device).manual_seed(self.seed(purpose))
+
+    def header(self, world: Navigation) -> dict[str, Any]:
+        """Return what a checkpoint must know to be used again."""
+        seen = world is self.world
+        return {
+            "dataset": self.setting.dataset.name,
+            "language": self.setting.language,
+            "data": self.setting.versions(),
+            "features_wanted": self.config.features if seen else "none",
+            "features": self.features if seen else "none",
+            "feature_width": world.bank.width,
+            "feature_fingerprints": self.fingerprints if seen else [],
+            "model": asdict(self.config.model),
+            "max_action": self.config.follower.max_action,
+            "max_input": self.config.follower.max_input,
+            "words": self.setting.vocabulary.to_json(),
+            "seed": self.config.seed,
+            "config": self.config.to_json(),
+        }
+
+
+def criteria(job: Job) -> list[tuple[str, str]]:
+    """Return by which metrics checkpoints are chosen, with the suffix of their folders: RxR's have nDTW as well."""
+    return [("", SUCCESS_RATE)] + [("_ndtw", NDTW)] * job.setting.dataset.is_multilingual
+
+
+def open_job(settings: TrainConfig, run: Run) -> Job:
+    """Open data set, features and world of a run, and log what it is."""
+    device = setting.pick_device(settings.device)
+    data = setting.open_setting(
+        settings.dataset,
+        None,
+        device,
+        max_input=settings.follower.max_input,
+        language=settings.language,
+        tokenizer=settings.tokenizer,
+    )
+    stores = data.stores(settings.features)
+    world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
+    job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
+    describe_start(settings, device, job.features)
+    if settings.bt:  # a bad file is told before hours of training
+        job.unlabelled, job.unlabelled_source = unlabelled_paths(job)
+        log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled), job.unlabelled_source)
+    batch = data.table(TRAIN).batch(torch.arange(min(settings.follower.batch_size, len(data.table(TRAIN)))))
+    shapes = (
+        f"tokens {tuple(batch.tokens.shape)}, views {tuple(job.world.observe(batch.viewpoint, batch.view).views.shape)}"
+    )
+    sizes = {name: len(split.episodes) for name, split in data.splits.items()}
+    log.logger.info("instructions: %s; first batch: %s", sizes, shapes)
+    return job
+
+
+def rewards(settings: TrainConfig) -> dict[str, float]:
+    """Return the rewards of the world."""
+    return {"stop_reward": settings.follower.stop_reward, "progress_reward": settings.follower.progress_reward}
+
+
+def unlabelled_paths(job: Job) -> tuple[EpisodeTable, str]:
+    """Read the paths of ``--aug-paths`` or of the data set, or sample some; also say which."""
+    c, data = job.config.back_translation, job.setting
+    train = data.table(TRAIN)
+    file = c.aug_paths or data.data / data.dataset.folder / data.dataset.aug_paths
+    if c.aug_paths is not None or (c.num_aug_paths is None and file.is_file()):
+        table = paths.read_paths(file, data.dataset.name, data.data, data.tables, data.device)
+        paths.require_buildings(file, table, train, data.tables)
+        return table, f"of {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    count, seed = c.num_aug_paths or DEFAULT_NUM_AUG_PATHS, job.seed("aug_paths")
+    sample = paths.sample_winding_paths if data.dataset.is_multilingual else paths.sample_paths
+    return sample(data.tables, train, count, seed, data.device), f"sampled with seed {seed}"
