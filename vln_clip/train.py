@@ -30,7 +30,6 @@ from vln_clip.tasks.bleu import corpus_bleu
 from vln_clip.tasks.metrics import SUCCESS_RATE
 from vln_clip.tasks.r2r_files import AUG_PATHS, FOLDER
 from vln_clip.tasks.submission import write_submission
-from vln_clip.tasks.text import tokenize
 
 BEST = "best_val_unseen"
 BEST_BLEU = "best_val_unseen_bleu"
@@ -254,7 +253,7 @@ def score_speaker(job: Job, speaker: Speaker, split: str) -> dict[str, float]:
     references: dict[str, list[list[str]]] = {}
     first: dict[str, int] = {}
     for row, episode in enumerate(table.episodes):
-        references.setdefault(episode.path_id, []).append(tokenize(episode.instruction))
+        references.setdefault(episode.path_id, []).append(vocabulary.tokenizer.tokenize(episode.instruction))
         first.setdefault(episode.path_id, row)
     written: list[list[str]] = []
     for rows in in_order(len(first), 128):
