@@ -167,13 +167,15 @@ def test_missing_data_are_refused(tmp_path, monkeypatch, capsys):
 
 def test_unknown_names_of_data_set_and_split_are_refused(world, capsys):
     told = refused(capsys, train.main, ["--dataset", "r2d"])
-    assert told == "--dataset must be one of auto, demo, r2r, got 'r2d'; did you mean 'r2r'?"
+    known = "auto, r2r, xl-r2r, r4r, rxr, r2r-ce, rxr-ce, demo, demo-rxr"
+    assert told == f"--dataset must be one of {known}, got 'r2d'; did you mean 'r2r'?"
     for program, argv in (
         (evaluate.main, ["--checkpoint", world.runs / "toy"]),
         (submit.main, ["--validate", world.runs / "toy" / "submission_test.json"]),
     ):
         told = refused(capsys, program, [*argv, "--dataset", "r2d"])
-        assert told == "--dataset must be one of auto, demo, r2r, got 'r2d'; did you mean 'r2r'?"
+        known = "auto, r2r, xl-r2r, r4r, rxr, r2r-ce, rxr-ce, demo, demo-rxr"
+    assert told == f"--dataset must be one of {known}, got 'r2d'; did you mean 'r2r'?"
     told = refused(capsys, evaluate.main, ["--checkpoint", world.runs / "toy", "--split", "val_unsen"])
     assert told.startswith("split must be one of train, val_seen, val_unseen, test, got 'val_unsen'; did you mean")
 

@@ -168,9 +168,9 @@ def test_speaker_and_follower_share_noise_that_is_redrawn_per_rollout(toy, monke
     heard, seen, written, read = [], [], [], []
     describe, start = learn.speaker.describe, learn.real.follower.start
 
-    def spy_describe(walk, max_words, noise=None):
+    def spy_describe(walk, max_words, noise=None, first=None):
         heard.append(noise)
-        written.append(describe(walk, max_words, noise))
+        written.append(describe(walk, max_words, noise, first))
         return written[-1]
 
     def spy_start(tokens, length, generator=None, noise=None):
@@ -212,3 +212,32 @@ def test_blind_back_translation_works(toy):
     learn = back_translation(setting, setting.world([]))
     assert learn.environment_noise().shape == (0,)
     learn()
+
+
+def test_the_first_word_can_be_told(toy):
+    setting, world = toy
+    speaker = build(num_words=setting.vocabulary.size)
+    walk = world.observe_walk(setting.table("train").batch(torch.arange(4)))
+    first = torch.tensor([5, 6, 5, 7])
+    words = speaker.describe(walk, 6, first=first)
+    assert torch.equal(words[:, 0], first)
+    # Told what it would have said itself, it says the same.
+    free = speaker.describe(walk, 6)
+    assert torch.equal(speaker.describe(walk, 6, first=free[:, 0]), free)
+    assert torch.equal(as_instruction(words, speaker.bos)[0][:, 1], first)
+
+
+def test_every_language_is_generated(toy):
+    setting, world = toy
+    follower = build_follower(num_words=setting.vocabulary.size)
+    speaker = build(num_words=setting.vocabulary.size)
+    table = sample_paths(setting.tables, setting.table("train"), 40, seed=0)
+    tags = torch.tensor([4, 5, 6])
+    sampler = ShuffledSampler(len(table), 64, seed=0)
+    learn = BackTranslationLearner(
+        learner(world, follower, setting.table("train")), speaker, table, sampler, 1.0, 0.2, 6, tags
+    )
+    batch = learn.described(learn.environment_noise())
+    counts = torch.bincount(batch.tokens[:, 1], minlength=7)
+    assert counts[4:].sum() == 64
+    assert (counts[4:] > 10).all()  # 21 expected of each; the generator is seeded

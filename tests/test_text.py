@@ -9,7 +9,8 @@ from tests.golden import SHARED, load_json, needs_shared
 from vln_clip.errors import InputError
 from vln_clip.tasks.bleu import corpus_bleu
 from vln_clip.tasks.datasets import load_episodes
-from vln_clip.tasks.text import EOS, PAD, UNK, Vocabulary, tokenize
+from vln_clip.tasks.text import EOS, PAD, UNK, Vocabulary
+from vln_clip.tasks.tokenizers import find_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ from vln_clip.tasks.text import EOS, PAD, UNK, Vocabulary, tokenize
     ],
 )
 def test_tokens_are_those_of_the_reference(text, tokens):
-    assert tokenize(text) == tokens
+    assert find_tokenizer("english").tokenize(text) == tokens
 
 
 def vocabulary() -> Vocabulary:

@@ -161,7 +161,7 @@ def score_speaker(job: Job, speaker: Speaker, split: str) -> dict[str, float]:
     first: dict[str, int] = {}
     for row, episode in enumerate(table.episodes):
         described = f"{episode.path_id} {episode.language}"  # a description in each language
-        references.setdefault(described, []).append(vocabulary.tokenize(episode.instruction))
+        references.setdefault(described, []).append(vocabulary.tokenizer.tokenize(episode.instruction))
         first.setdefault(described, row)
     written: list[list[str]] = []
     for rows in in_order(len(first), 128):
