@@ -373,7 +373,7 @@ def test_auto_takes_r2r_where_it_is(tmp_path, monkeypatch, caplog):
     assert setting.find_dataset("auto") == "r2r"
     assert f"data set: r2r, found in {tmp_path}" in caplog.text
     assert setting.find_dataset("demo") == "demo"
-    with pytest.raises(InputError, match="--dataset must be one of auto, r2r, .*, got 'r2d'; did you mean 'r2r'"):
+    with pytest.raises(InputError, match=r"--dataset must be one of auto, r2r, .*, got 'r2d'; did you mean 'r2r'"):
         setting.find_dataset("r2d")
 
 

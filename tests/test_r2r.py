@@ -145,7 +145,7 @@ def test_unknown_names_come_with_a_suggestion(tmp_path):
         InputError, match=r"split must be one of .*test, val_extra, got 'val_unsen'; did you mean 'val_unseen'"
     ):
         load_episodes("r2r", "val_unsen", tmp_path)
-    with pytest.raises(InputError, match="dataset must be one of r2r, xl-r2r, .*, got 'r2'; did you mean 'r2r'"):
+    with pytest.raises(InputError, match=r"dataset must be one of r2r, xl-r2r, .*, got 'r2'; did you mean 'r2r'"):
         load_episodes("r2", "train", tmp_path)
     with pytest.raises(InputError, match=r"split must be NAME or NAME@N .* got 'train@few'"):
         load_episodes("r2r", "train@few", tmp_path)
