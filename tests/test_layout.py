@@ -11,8 +11,9 @@ from vln_clip.__main__ import PROGRAMS as VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 MOUNTED = ("envs", "agents", "tasks", "connectivity")
-# Programs may import anything; setting and envdrop are their shared wiring.
-PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "setting", "envdrop", "__main__"}
+# Programs may import anything; the second line is their shared wiring.
+PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
+PROGRAMS |= {"setting", "envdrop", "scoring", "context", "breakdown"}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},
