@@ -11,7 +11,7 @@ from vln_clip.envs.episodes import EpisodeTable, in_order
 from vln_clip.envs.navigation import Navigation
 from vln_clip.records import NUM_HEADINGS, Pose, Prediction, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import SHORTEST, Agent, Feedback, greedy, roll_out, teacher_forced
-from vln_clip.tasks.metrics import score_indices, summarize
+from vln_clip.tasks.metrics import Scores, score_indices, summarize
 
 EVALUATION_BATCH = 512  # evaluation keeps no gradients: larger batches than training, for speed alone
 
@@ -65,10 +65,14 @@ def walk_split(
     return Walks(columns[0], columns[1], columns[2], columns[3])
 
 
+def walk_scores(world: Navigation, table: EpisodeTable, walks: Walks) -> Scores:
+    """Return every metric of every walk, in the order of the walks; the split must have goals."""
+    return score_indices(walks.viewpoint, walks.num_actions, table.reference[walks.rows], world.tables)
+
+
 def score_walks(world: Navigation, table: EpisodeTable, walks: Walks) -> dict[str, float]:
     """Return the mean of every metric; the split must have goals."""
-    reference = table.reference[walks.rows]
-    return summarize(score_indices(walks.viewpoint, walks.num_actions, reference, world.tables))
+    return summarize(walk_scores(world, table, walks))
 
 
 def predictions(world: Navigation, table: EpisodeTable, walks: Walks) -> list[Prediction]:

@@ -17,7 +17,7 @@ from vln_clip.tasks.predictions import JUMP, check_walks, match, pad, require_no
 NAV_ERROR, ORACLE_ERROR, STEPS, LENGTHS = "nav_error", "oracle_error", "steps", "lengths"
 SUCCESS_RATE, ORACLE_RATE, SPL = "success_rate", "oracle_rate", "spl"
 NDTW, SDTW, CLS, DTW = "ndtw", "sdtw", "cls", "dtw"
-METRICS = (NAV_ERROR, ORACLE_ERROR, STEPS, LENGTHS, SUCCESS_RATE, ORACLE_RATE, SPL, NDTW, SDTW, CLS)
+METRICS = (NAV_ERROR, ORACLE_ERROR, STEPS, LENGTHS, SUCCESS_RATE, ORACLE_RATE, SPL, NDTW, SDTW, CLS, DTW)
 NUM_INSTRUCTIONS = "num_instructions"
 SHORTEST_LENGTH_M = 0.01  # guards SPL where start and goal coincide, as EnvDrop does
 
@@ -43,7 +43,7 @@ def score_predictions(
             does; MatterSim's, and the test server, refuse them.
 
     Returns:
-        Instruction ids in the order of the episodes, and one (N,) array per metric and for ``dtw``.
+        Instruction ids in the order of the episodes, and one (N,) array per metric.
     """
     hidden = next((episode for episode in episodes if episode.path is None), None)
     if hidden is not None:
@@ -74,14 +74,14 @@ def score_indices(
         names: what to call the rows in errors; by default their numbers.
 
     Returns:
-        One (N,) float64 array per metric and for ``dtw``; rates are 0 or 1. Empty input gives empty arrays.
+        One (N,) float64 array per metric; rates are 0 or 1. Empty input gives empty arrays.
 
     Raises:
         InputError: a trajectory and its reference lie in different parts of the graph; a mean over an infinite
             error would say nothing, and no agent that walks edges can get there.
     """
     if not trajectory.size:
-        return {name: np.zeros(len(trajectory)) for name in (*METRICS, DTW)}
+        return {name: np.zeros(len(trajectory)) for name in METRICS}
     trajectory = collapse(trajectory)
     num_visited, num_reference = (trajectory >= 0).sum(1), (reference >= 0).sum(1)  # (N,)
     assert num_visited.all(), "every trajectory must hold its start"

@@ -56,6 +56,11 @@ class Vocabulary:
             raise InputError(f"words of a vocabulary must be unique, got {twice!r} twice")
 
     @property
+    def num_leading(self) -> int:
+        """Return how many ids ``encode`` puts before the words: ``<BOS>``, and a tag where there are tags."""
+        return 1 + bool(self.languages)
+
+    @property
     def size(self) -> int:
         """Return the number of ids, special ones included."""
         return len(self.words)

@@ -1,33 +1,51 @@
-"""``python -m vln_clip.evaluate``: scores a checkpoint or a prediction file on a split."""
+"""``python -m vln_clip.evaluate``: scores checkpoints and prediction files, with context, intervals, comparisons."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from vln_clip import files, log, setting
-from vln_clip.envs.evaluation import score_walks, walk_split
-from vln_clip.errors import InputError
-from vln_clip.report import print_metrics
-from vln_clip.tasks.metrics import score_predictions, summarize
-from vln_clip.tasks.predictions import read_predictions
+from vln_clip import files, log, report, tables
+from vln_clip.breakdown import compare_paired, describe
+from vln_clip.context import CONTEXT
+from vln_clip.errors import InputError, unknown_name
+from vln_clip.scoring import Options, Result, context_of, dataset_of, score_any, score_checkpoint, score_file
+from vln_clip.tasks.groups import GROUPS
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Score a checkpoint or a prediction file on a split with known goals."""
+    """Score a checkpoint or a prediction file on a split with known goals, or compare several."""
 
     predictions: Path | None = None
     """prediction file (.json or .json.gz): [{instr_id, trajectory: [[viewpoint, heading, elevation], ...]}]"""
     checkpoint: Path | None = None
     """folder of a run or of one of its checkpoints, in place of --predictions"""
+    compare: tuple[Path, ...] = ()
+    """runs, checkpoints, prediction files or results.json files: a row each, and paired differences to the first"""
+    context: Path | None = None
+    """run that gives the rows blind and no_instruction; --checkpoint takes its own run"""
+    no_context: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """leave out the rows random, shortest_path, blind and no_instruction"""
+    by: tuple[str, ...] = ()
+    """also show groups: language, length (of the reference path), scan"""
+    ci: bool = True
+    """95 % intervals, by bootstrap over paths"""
+    format: str | None = None
+    """table, markdown, latex or csv; by default table, and for --out what its extension says"""
+    out: Path | None = None
+    """also write the tables to this file (.txt, .md, .tex, .csv)"""
+    json: Path | None = None
+    """also write everything to this file"""
     dataset: str = "auto"
-    """demo, r2r or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
+    """name of a data set, or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it, else demo"""
     split: str = "val_unseen"
     """name of a split, NAME@N for N of its paths, or a file (with a /)"""
-    json: Path | None = None
-    """also write the metrics to this file"""
+    language: str | None = None
+    """one language of a multilingual data set, or all; by default the checkpoint's own, for files all"""
     features: str | None = None
     """other features of the same width for the checkpoint"""
     allow_missing: bool = False
@@ -42,21 +60,37 @@ class EvaluateConfig:
     """ask MatterSim too and stop at the first difference from the tables (slow)"""
 
 
+@dataclass
+class Evaluation:
+    """Everything that is reported.
+
+    Attributes:
+        title: what was scored, where.
+        rows: ``{agent: metrics}``, each with ``ci`` and ``by`` where asked for; context first.
+        scored: names of the rows that were asked for.
+        comparisons: ``{agent: fields of Comparison}`` and ``against``, of each scored row after the first.
+    """
+
+    title: str
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scored: list[str] = field(default_factory=list)
+    comparisons: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(EvaluateConfig, args=argv, prog="python -m vln_clip.evaluate")
-    if (config.predictions is None) == (config.checkpoint is None):
-        raise InputError("give either --predictions FILE or --checkpoint FOLDER")
-    if config.predictions is not None:
-        if config.simulator != "tables" or config.cross_check:
-            raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
-        metrics, about = score_file(config, config.predictions)
-    else:
-        assert config.checkpoint is not None
-        metrics, about = score_checkpoint(config, config.checkpoint)
-    print_metrics(f"{about} on {config.split}: {metrics['num_instructions']} instructions", metrics)
+    shown, written = check(config)
+    evaluation = evaluate(config)
+    found = make_tables(config, evaluation)
+    tables.print_tables(found, shown)
+    if config.out is not None:
+        tables.write_tables(config.out, found, written)
+        log.logger.info("wrote %s", config.out)
     if config.json is not None:
-        files.save_json(config.json, metrics)
+        scored = evaluation.rows[evaluation.scored[0]] if not config.compare else {}
+        more = {"comparisons": evaluation.comparisons} if config.compare else {}
+        files.save_json(config.json, {**scored, "rows": evaluation.rows, **more})
         log.logger.info("wrote %s", config.json)
 
 
@@ -65,38 +99,103 @@ def cli() -> None:
     log.program(main)
 
 
-def score_file(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], str]:
-    """Score a prediction file; return metrics and what was scored."""
-    predictions = read_predictions(path)
-    dataset = setting.find_dataset(config.dataset)
-    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), vocabulary=setting.NO_WORDS)
-    try:
-        _, scores = score_predictions(
-            predictions,
-            data.splits[config.split].episodes,
-            data.tables,
-            allow_missing=config.allow_missing,
-            allow_jumps=config.allow_jumps,
-        )
-    except InputError as error:
-        raise InputError(
-            f"{path}: {error} (--allow-missing scores an incomplete file, --allow-jumps hops that are no edges)"
-        ) from None
-    return summarize(scores), str(path)
+def check(config: EvaluateConfig) -> tuple[str, str]:
+    """Refuse flags that contradict each other, before any work; return the formats to print and to write."""
+    given = (config.predictions is not None) + (config.checkpoint is not None) + bool(config.compare)
+    if given != 1:
+        raise InputError("give either --predictions FILE or --checkpoint FOLDER, or --compare with several of them")
+    if len(config.compare) == 1:
+        raise InputError(f"--compare must name two or more, got {config.compare[0]} alone")
+    if config.predictions is not None and (config.simulator != "tables" or config.cross_check):
+        raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
+    if config.no_context and config.context is not None:
+        raise InputError("--context and --no-context exclude each other; leave one out")
+    for by in config.by:
+        if by not in GROUPS:
+            raise unknown_name("--by", by, GROUPS)
+    shown = tables.require_format(config.format or "table")
+    written = shown if config.format or config.out is None else tables.format_of(config.out)
+    return shown, written
 
 
-def score_checkpoint(config: EvaluateConfig, path: Path) -> tuple[dict[str, float], str]:
-    """Let a checkpoint walk the split greedily; return metrics and what was scored."""
-    device = setting.pick_device(config.device)
-    dataset = None if config.dataset == "auto" else setting.find_dataset(config.dataset)
-    simulator = (config.simulator, config.cross_check)
-    loaded = setting.load_follower(path, dataset, [config.split], device, config.features, *simulator)
-    table = loaded.setting.table(config.split)
-    if not table.has_goals:
-        raise InputError(f"--split {config.split} hides its goals; write its submission with vln-clip submit")
-    walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
-    setting.log_cross_check(loaded.world)
-    return score_walks(loaded.world, table, walks), f"{path} ({loaded.features} features)"
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Score what the flags name, and what stands beside it."""
+    options = options_of(config)
+    results = score_all(config, options)
+    names = unique_names(results, config.compare)
+    evaluation = Evaluation(title_of(config, results), scored=names)
+    walked = [result for result in results if result.scores is not None]
+    if config.by and not walked:
+        raise InputError("--by needs the scores of each instruction, but a results.json has means only; name the run")
+    if walked and not config.no_context:
+        episodes, graph = walked[0].episodes, walked[0].graph
+        for name, (_, scores) in context_of(walked[0], config.context, options).items():
+            if name not in names:
+                evaluation.rows[name] = describe(scores, episodes, graph, config.by, config.ci)
+    for name, result in zip(names, results, strict=True):
+        if result.scores is None:
+            evaluation.rows[name] = dict(result.metrics)
+        else:
+            evaluation.rows[name] = describe(result.scores, result.episodes, result.graph, config.by, config.ci)
+    first = results[0]
+    for name, result in zip(names[1:], results[1:], strict=True):
+        if result.scores is not None and first.scores is not None:
+            found = compare_paired(result.scores, result.episodes, first.scores, first.episodes)
+            evaluation.comparisons[name] = found | {"against": names[0]}
+    return evaluation
+
+
+def options_of(config: EvaluateConfig) -> Options:
+    """Return how to score; files of a comparison are scored on the data set of its first checkpoint."""
+    shared = {name: getattr(config, name) for name in Options.__dataclass_fields__}
+    datasets = {path: dataset_of(path) for path in config.compare if path.is_dir()} if config.dataset == "auto" else {}
+    if len(set(datasets.values())) > 1:
+        told = ", ".join(f"{path} of {dataset}" for path, dataset in datasets.items())
+        raise InputError(f"--compare must be on one data set, got {told}; name it with --dataset")
+    return Options(**shared | ({"dataset": next(iter(datasets.values()))} if datasets else {}))
+
+
+def score_all(config: EvaluateConfig, options: Options) -> list[Result]:
+    """Score what the flags name."""
+    if config.compare:
+        return [score_any(path, options) for path in config.compare]
+    if config.predictions is not None:
+        return [score_file(config.predictions, options)]
+    assert config.checkpoint is not None
+    return [score_checkpoint(config.checkpoint, options)]
+
+
+def unique_names(results: Sequence[Result], paths: Sequence[Path]) -> list[str]:
+    """Return a name per row: of a comparison the last part of each path, or all of it where two are called the same."""
+    if not paths:
+        return [results[0].name if results[0].name not in CONTEXT else results[0].about]
+    short = [path.name if path.is_dir() else result.name for path, result in zip(paths, results, strict=True)]
+    counts = Counter([*short, *CONTEXT])
+    names = [str(path) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
+    if len(set(names)) < len(names):
+        raise InputError(f"--compare must name different things, got {', '.join(map(str, paths))}")
+    return names
+
+
+def title_of(config: EvaluateConfig, results: Sequence[Result]) -> str:
+    """Say what was scored, on what."""
+    about = f"{len(results)} agents" if config.compare else results[0].about
+    counted = {result.metrics["num_instructions"] for result in results}
+    title = f"{about} on {config.split}: {max(counted):.0f} instructions"
+    if results[0].scores is not None:
+        title += f" of {len({episode.path_id for episode in results[0].episodes})} paths"
+    return title
+
+
+def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.Table]:
+    """Return all rows, then the groups, then the paired differences."""
+    ci = "; 95 % intervals by bootstrap over paths" if config.ci else ""
+    found = [report.rows_table(evaluation.title + ci, evaluation.rows)]
+    found += [report.groups_table(f"by {by}", by, evaluation.rows) for by in config.by]
+    if evaluation.comparisons:
+        title = f"paired differences to {evaluation.scored[0]}; wins: only the first agent succeeds"
+        found.append(report.differences_table(title, evaluation.comparisons))
+    return found
 
 
 if __name__ == "__main__":

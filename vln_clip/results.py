@@ -3,23 +3,23 @@
 from typing import Any
 
 from vln_clip import checkpoint, files, log
-from vln_clip.agents.baselines import RandomAgent, StopAgent
 from vln_clip.agents.follower import Follower
-from vln_clip.envs.evaluation import predictions, score_walks, walk_split
+from vln_clip.context import NO_INSTRUCTION, RANDOM, SHORTEST_PATH, Scored, context_rows, score_agent
+from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, criteria
-from vln_clip.rollout import Agent, teacher_forced
+from vln_clip.rollout import Agent
 from vln_clip.run import LAST
 from vln_clip.setting import build_follower
+from vln_clip.tasks.statistics import summarize_by
 from vln_clip.tasks.submission import write_submission
 
 BEST = "best_val_unseen"
 
 
-def score_split(job: Job, world: Navigation, agent: Agent, split: str, **options: Any) -> dict[str, float]:
+def score_split(job: Job, world: Navigation, agent: Agent, split: str) -> dict[str, float]:
     """Walk a whole split and return its metrics."""
-    table = job.setting.table(split)
-    return score_walks(world, table, walk_split(world, agent, table, job.config.follower.max_action, **options))
+    return score_agent(world, job.setting.table(split), agent, job.config.follower.max_action)[0]
 
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
@@ -31,31 +31,49 @@ def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
 
 
 def evaluate_all(job: Job, agents: dict[str, Navigation]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return ``{split: {row: {metric: value}}}``; every row names the features it really saw."""
+    """Return ``{split: {row: {metric: value}}}``; every row names the features it really saw.
+
+    Rows of multilingual data sets also have ``by_language: {language: {metric: value}}``.
+    """
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    scored = [name for name in job.setting.splits if job.setting.table(name).has_goals]
-    for split in scored:
-        generator = job.generator("random")
-        rows: dict[str, dict[str, Any]] = {
-            "random": score_split(job, job.world, RandomAgent(generator), split) | {"features": "none"},
-            "shortest_path": score_split(job, job.world, StopAgent(), split, feedback=teacher_forced)
-            | {"features": "none"},
-        }
-        for name in ("blind", "follower", "back_translated"):
-            if name not in agents:
-                continue
-            world = agents[name]
-            used = {"features": job.features if world is job.world else "none"}
-            which: dict[str, str] = {name: BEST}
-            if name != "blind":
-                which |= {f"{name}{suffix}": f"{BEST}{suffix}" for suffix, _ in criteria(job)}
-                which[f"{name}_last"] = LAST
-            for row, checkpoint_name in which.items():
-                rows[row] = score_split(job, world, load_stage(job, name, checkpoint_name, world), split) | used
-        if job.config.features == "none":
-            rows["blind"] = rows["follower"]
-        results[split] = rows
+    for split in job.setting.splits:
+        if job.setting.table(split).has_goals:
+            scored = score_rows(job, agents, split)
+            results[split] = {name: _row(job, split, *found) for name, found in scored.items()}
     return results
+
+
+def score_rows(job: Job, agents: dict[str, Navigation], split: str) -> dict[str, tuple[Scored, str]]:
+    """Walk a split with every agent; return its scores and the features it saw, context first."""
+    table, max_action = job.setting.table(split), job.config.follower.max_action
+    final = "back_translated" if "back_translated" in agents else "follower"
+    follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
+    found = context_rows(job.world, table, follower, max_action, job.generator("random"), num_leading=leading)
+    rows = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
+    rows[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
+    for name in ("blind", "follower", "back_translated"):
+        if name not in agents:
+            continue
+        world = agents[name]
+        used = job.features if world is job.world else "none"
+        which: dict[str, str] = {name: BEST}
+        if name != "blind":
+            which |= {f"{name}{suffix}": f"{BEST}{suffix}" for suffix, _ in criteria(job)}
+            which[f"{name}_last"] = LAST
+        for row, chosen in which.items():
+            rows[row] = score_agent(world, table, load_stage(job, name, chosen, world), max_action), used
+    if job.config.features == "none":
+        rows["blind"] = rows["follower"]
+    return rows
+
+
+def _row(job: Job, split: str, scored: Scored, features: str) -> dict[str, Any]:
+    """Return a row of the results."""
+    metrics, scores = scored
+    row: dict[str, Any] = metrics | {"features": features}
+    if job.setting.dataset.is_multilingual:
+        row["by_language"] = summarize_by(scores, [e.language for e in job.setting.table(split).episodes])
+    return row
 
 
 def write_test_submission(job: Job, stage: str) -> None:
