@@ -40,7 +40,7 @@ def test_training_writes_results_of_every_split_and_row(results):
         for row, metrics in results[split].items():
             assert set(metrics) == {*KEYS, "features"}
             assert metrics["num_instructions"] == count
-            seen = row.startswith(("follower", "back_translated"))
+            seen = row.startswith(("follower", "back_translated", "no_instruction"))
             assert metrics["features"] == ("toy" if seen else "none")
         shortest = results[split]["shortest_path"]
         assert (shortest["success_rate"], shortest["spl"], shortest["nav_error"]) == (1, 1, 0)

@@ -13,6 +13,8 @@ alpha (metres, all edges axis-parallel but two; z is 1.5 but at a3; ``ax`` is ex
 beta is alpha mirrored at x = 0 with names b0 to b7; gamma is disconnected: g0 - g1, g2 - g3, and g4 alone.
 """
 
+import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -130,6 +132,50 @@ def write_splits(data, tables):
         (folder / f"R2R_{split}.json").write_text(json.dumps(items))
 
 
+# What the toy RxR says: the place, in each language.
+RXR_TEXTS = {
+    "en-IN": "Walk to the {}.",
+    "en-US": "Go and stop in the {}.",
+    "hi-IN": "{} की ओर जाइए और वहाँ रुकिए।",
+    "te-IN": "{} వైపు నడవండి, అక్కడ ఆగండి.",
+}
+RXR_PLACES = {
+    "hi": ("रसोई", "हॉल", "स्नानघर", "अटारी", "अध्ययन", "बरामदा", "तहख़ाना", "गैराज"),
+    "te": ("వంటగది", "హాలు", "స్నానాలగది", "అటక", "చదువుగది", "వరండా", "నేలమాళిగ", "గ్యారేజీ"),
+}
+# Guides go round by third viewpoints: none is the shortest path.
+RXR_ROUTES = ("0175", "24571", "654217", "3245", "7124", "5421", "01754", "4217")
+
+
+def write_rxr(data, tables):
+    """Write the guide files of RxR: 8 paths per split in four tags, train in alpha and val_unseen, test in beta."""
+    folder = data / "RxR"
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = itertools.count(1)
+    for split, scan in (("train", "alpha"), ("val_seen", "alpha"), ("val_unseen", "beta"), ("test_standard", "beta")):
+        name = f"rxr_{split}_public_guide" if split.startswith("test") else f"rxr_{split}_guide"
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            for k, route in enumerate(RXR_ROUTES):
+                path = [f"{scan[0]}{digit}" for digit in route]
+                for tag, text in RXR_TEXTS.items():
+                    place = RXR_PLACES.get(tag[:2], PLACES)[int(route[-1])]
+                    number = next(ids)
+                    item = {
+                        "split": split,
+                        "instruction_id": number,
+                        "annotator_id": 7,
+                        "language": tag,
+                        "path_id": 1000 * len(split) + k,
+                        "scan": scan,
+                        "path": path[:1] if split.startswith("test") else path,
+                        "heading": 0.5 * k,
+                        "instruction": text.format(place),
+                        "timed_instruction": [],
+                        "edit_distance": 0.0,
+                    }
+                    file.write(json.dumps(item, ensure_ascii=False) + "\n")
+
+
 def write_features(path, tables, width=WIDTH, seed=0):
     """Write a feature store of every viewpoint."""
     rng = np.random.default_rng(seed)
@@ -142,6 +188,7 @@ def write_world(folder: Path) -> Path:
     """Write the whole toy world and return its data folder; features are in ``features/toy.safetensors``."""
     tables = toy_tables(folder / "connectivity")
     write_splits(folder, tables)
+    write_rxr(folder, tables)
     write_features(folder / "features" / "toy.safetensors", tables)
     return folder
 

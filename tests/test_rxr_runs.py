@@ -1,0 +1,123 @@
+"""RxR through the programs: one multilingual model or one language, guides, nDTW checkpoints, submissions."""
+
+import json
+
+import pytest
+
+from tests.toy_runs import World
+from tests.toy_world import point_to
+from vln_clip import checkpoint, evaluate, setting, submit
+from vln_clip.errors import InputError
+from vln_clip.tasks.text import Vocabulary
+
+RXR = ("--dataset", "rxr", "--bt", "--eval-every", "2", "--max-input", "20", "--num-aug-paths", "20")
+LANGUAGES = ["en", "hi", "te"]
+
+
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory):
+    """A finished run on the toy RxR in all languages, with back-translation, guides and the nDTW reward."""
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(tmp_path_factory.mktemp("rxr"), patch)
+        world.train(*RXR, "--teacher", "guide", "--reward", "ndtw", name="all")
+        world.train(*RXR, "--language", "hi", name="hi")
+    return world
+
+
+@pytest.fixture
+def runs(multilingual, monkeypatch):
+    point_to(multilingual.folder, monkeypatch)
+    return multilingual
+
+
+def header(run, stage="follower", which="best_val_unseen"):
+    return checkpoint.load(run / "checkpoints" / stage / which).header
+
+
+def test_results_are_told_language_by_language(runs):
+    results = json.loads((runs.runs / "all" / "results.json").read_text())
+    assert list(results) == ["train", "val_unseen", "val_seen"]
+    rows = results["val_unseen"]
+    assert {"follower", "follower_ndtw", "follower_last", "back_translated_ndtw", "blind", "random"} <= set(rows)
+    for row in rows.values():
+        assert row["num_instructions"] == 32
+        counts = {language: found["num_instructions"] for language, found in row["by_language"].items()}
+        assert counts == {"en": 16, "hi": 8, "te": 8}
+        mean = sum(row["by_language"][name]["ndtw"] * counts[name] for name in LANGUAGES) / 32
+        assert row["ndtw"] == pytest.approx(mean)
+    assert rows["shortest_path"]["success_rate"] == 1.0
+    assert rows["shortest_path"]["ndtw"] < 0.9  # no guide is the shortest path
+    alone = json.loads((runs.runs / "hi" / "results.json").read_text())["val_unseen"]["follower"]
+    assert alone["num_instructions"] == 8
+    assert list(alone["by_language"]) == ["hi"]
+
+
+def test_checkpoints_are_kept_by_success_and_by_ndtw(runs):
+    lines = [json.loads(line) for line in (runs.runs / "all" / "metrics.jsonl").read_text().splitlines()]
+    found = [line for line in lines if line["stage"] == "follower"]
+    for which, metric in (("best_val_unseen", "success_rate"), ("best_val_unseen_ndtw", "ndtw")):
+        best = max(found, key=lambda line, metric=metric: line[f"val_unseen/{metric}"])
+        assert header(runs.runs / "all", which=which)["iteration"] == best["iteration"]
+
+
+def test_one_model_has_tags_and_one_language_has_none(runs):
+    words = Vocabulary.from_json(header(runs.runs / "all")["words"])
+    assert words.languages == tuple(LANGUAGES)
+    assert {"Walk".lower(), "జాइए"} & set(words.words) or "walk" in words.words
+    alone = Vocabulary.from_json(header(runs.runs / "hi")["words"])
+    assert alone.languages == ()
+    assert "जाइए" in alone.words
+    assert "walk" not in alone.words
+    assert header(runs.runs / "hi")["language"] == "hi"
+
+
+def test_the_speaker_writes_the_language_it_is_told(runs):
+    saved = checkpoint.load(runs.runs / "all" / "checkpoints" / "speaker" / "best_val_unseen_bleu")
+    assert saved.header["scores"]["val_unseen"]["bleu"] >= 0
+    assert saved.header["words"]["languages"] == LANGUAGES
+
+
+def test_a_checkpoint_is_evaluated_in_its_languages(runs, tmp_path, capsys):
+    out = tmp_path / "found.json"
+    evaluate.main(["--checkpoint", str(runs.runs / "hi"), "--json", str(out), "--no-context"])
+    assert json.loads(out.read_text())["num_instructions"] == 8
+    evaluate.main(["--checkpoint", str(runs.runs / "all"), "--json", str(out), "--language", "te", "--no-context"])
+    assert json.loads(out.read_text())["num_instructions"] == 8
+    evaluate.main(["--checkpoint", str(runs.runs / "all"), "--json", str(out), "--by", "language"])
+    found = json.loads(out.read_text())
+    assert found["num_instructions"] == 32
+    assert sorted(found["by"]["language"]) == LANGUAGES
+    assert {"random", "shortest_path", "blind", "no_instruction"} < set(found["rows"])
+    with pytest.raises(InputError, match="--language of the data set rxr must be one of en, hi, te, all, got 'zh'"):
+        evaluate.main(["--checkpoint", str(runs.runs / "all"), "--language", "zh"])
+
+
+def test_a_finished_run_and_an_interrupted_one_go_on(runs, tmp_path, monkeypatch, capsys):
+    before = (runs.runs / "hi" / "results.json").read_bytes()
+    runs.train(*RXR, "--language", "hi", name="hi")
+    assert (runs.runs / "hi" / "results.json").read_bytes() == before
+    with pytest.raises(InputError, match="another configuration: language is 'te' now and was 'hi'"):
+        runs.train(*RXR, "--language", "te", name="hi")
+
+
+def test_unknown_languages_are_refused_before_any_work(own_world):
+    with pytest.raises(InputError, match="--language of the data set rxr must be one of en, hi, te, all, got 'fr'"):
+        own_world.train("--dataset", "rxr", "--language", "fr", name="fr")
+    with pytest.raises(InputError, match="--language of the data set r2r must be one of en, all, got 'hi'"):
+        own_world.train("--language", "hi", name="hi")
+
+
+def test_submissions_name_every_instruction_of_the_test_split(runs):
+    path = next((runs.runs / "all").glob("submission_test_standard*.jsonl"))
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(items) == 32
+    assert [item["instruction_id"] for item in items] == sorted(item["instruction_id"] for item in items)
+    assert all(set(item) == {"instruction_id", "path"} and item["path"][0][0] == "b" for item in items)
+    submit.main(["--validate", str(path), "--dataset", "rxr", "--split", "test_standard"])
+    alone = next((runs.runs / "hi").glob("submission_test_standard*.jsonl"))
+    assert len(alone.read_text().splitlines()) == 8
+
+
+def test_the_world_of_a_data_set_is_its_panoramas():
+    assert setting.DATASETS["rxr"].world == setting.DATASETS["r4r"].world == "r2r"
+    assert setting.DATASETS["demo-rxr"].world == "demo"
