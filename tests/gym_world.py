@@ -14,6 +14,11 @@ TINY = DemoConfig(
     num_val_seen_paths=2,
     num_val_unseen_paths=4,
     num_test_paths=3,
+    num_rxr_train_paths=4,
+    num_rxr_val_seen_paths=2,
+    num_rxr_val_unseen_paths=3,
+    num_rxr_test_paths=2,
+    num_rxr_aug_paths=5,
 )
 NUM_TOY_VIEWPOINTS = 21  # alpha and beta 8 each, gamma 5
 NUM_TOY_ACTIONS = 4  # a2 has three candidates, and stop

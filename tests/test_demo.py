@@ -26,6 +26,11 @@ TINY = DemoConfig(
     num_val_seen_paths=2,
     num_val_unseen_paths=4,
     num_test_paths=3,
+    num_rxr_train_paths=4,
+    num_rxr_val_seen_paths=2,
+    num_rxr_val_unseen_paths=3,
+    num_rxr_test_paths=2,
+    num_rxr_aug_paths=5,
 )
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 
@@ -118,6 +123,11 @@ def test_cached_world_is_built_once(tmp_path, monkeypatch):
         num_val_seen_paths=1,
         num_val_unseen_paths=0,
         num_test_paths=0,
+        num_rxr_train_paths=2,
+        num_rxr_val_seen_paths=1,
+        num_rxr_val_unseen_paths=0,
+        num_rxr_test_paths=0,
+        num_rxr_aug_paths=0,
     )
     folder = demo_data(config)
     before = digests(folder)

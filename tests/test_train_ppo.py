@@ -26,6 +26,11 @@ HOUSES = DemoConfig(
     num_val_seen_paths=5,
     num_val_unseen_paths=150,
     num_test_paths=1,
+    num_rxr_train_paths=0,
+    num_rxr_val_seen_paths=0,
+    num_rxr_val_unseen_paths=0,
+    num_rxr_test_paths=0,
+    num_rxr_aug_paths=0,
 )
 
 

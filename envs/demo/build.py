@@ -19,6 +19,7 @@ from PIL import Image
 from vln_clip.envs.demo.config import GENERATOR_VERSION, DemoConfig
 from vln_clip.envs.demo.house import CAMERA_M, House, make_house, viewpoint_id
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
+from vln_clip.envs.demo.rxr_files import write_rxr
 from vln_clip.envs.demo.world import PathRecord, World, plan_world
 from vln_clip.paths import cache_dir
 from vln_clip.tasks.datasets import DATASETS
@@ -51,6 +52,7 @@ def build_demo(
         world = plan_world(config)
         _write_graphs(draft / "connectivity", config.seed, world)
         _write_paths(draft / "R2R", world)
+        write_rxr(draft / "RxR", world.rxr)
         for house in world.houses:
             _image_folder(draft, house).mkdir(parents=True)
         _draw_all(draft, config, world, workers or _num_cpus(), on_progress)

@@ -1,9 +1,10 @@
 """What a demo world is made of: sizes, counts and the seed."""
 
+import dataclasses
 from dataclasses import dataclass
 
 # Raise it whenever the same configuration would give other bytes: it is part of the cache's name.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,15 @@ class DemoConfig:
         num_unseen_houses: houses of val_unseen.
         num_test_houses: houses of test.
         face_px: edge of a skybox face, even.
-        num_train_paths: labelled paths of train.
-        num_val_seen_paths: paths of val_seen.
-        num_val_unseen_paths: paths of val_unseen.
-        num_test_paths: paths of test.
+        num_train_paths: labelled R2R paths of train, 0 for none (as everywhere below).
+        num_val_seen_paths: R2R paths of val_seen.
+        num_val_unseen_paths: R2R paths of val_unseen.
+        num_test_paths: R2R paths of test.
+        num_rxr_train_paths: labelled RxR paths of train.
+        num_rxr_val_seen_paths: RxR paths of val_seen.
+        num_rxr_val_unseen_paths: RxR paths of val_unseen.
+        num_rxr_test_paths: RxR paths of test_standard.
+        num_rxr_aug_paths: unlabelled RxR paths at most; fewer where the training houses hold fewer clear ones.
     """
 
     seed: int = 0
@@ -31,12 +37,16 @@ class DemoConfig:
     num_val_seen_paths: int = 100
     num_val_unseen_paths: int = 320
     num_test_paths: int = 60
+    num_rxr_train_paths: int = 600
+    num_rxr_val_seen_paths: int = 60
+    num_rxr_val_unseen_paths: int = 150
+    num_rxr_test_paths: int = 40
+    num_rxr_aug_paths: int = 3000
 
     def __post_init__(self) -> None:
-        for name in ("num_train_houses", "num_unseen_houses", "num_test_houses"):
-            _check_at_least(name, getattr(self, name), 1 if name == "num_train_houses" else 0)
-        for name in ("seed", "num_train_paths", "num_val_seen_paths", "num_val_unseen_paths", "num_test_paths"):
-            _check_at_least(name, getattr(self, name), 0)
+        for field in dataclasses.fields(self):
+            if field.name != "face_px":
+                _check_at_least(field.name, getattr(self, field.name), int(field.name == "num_train_houses"))
         if self.face_px < 8 or self.face_px % 2:
             raise ValueError(f"face_px must be an even number of at least 8, got {self.face_px}")
 

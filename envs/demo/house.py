@@ -47,6 +47,10 @@ class House:
                 return index
         raise ValueError(f"point must lie in the house, got {point}")
 
+    def room_kind(self, viewpoint: int) -> str:
+        """Return the kind of room that holds a viewpoint; a doorway belongs to the first of its rooms."""
+        return self.plan.rooms[self.room_at(self.points[viewpoint])].kind
+
 
 def make_house(seed: int, number: int) -> House:
     """Generate a house; drawings that cannot be walked through are thrown away."""

@@ -8,8 +8,9 @@ import numpy as np
 from vln_clip.envs.demo.config import DemoConfig
 from vln_clip.envs.demo.graph import trace
 from vln_clip.envs.demo.house import House, make_house
-from vln_clip.envs.demo.language import Guide, Step, describe, landmarks, stop_landmarks
-from vln_clip.envs.demo.sight import observe
+from vln_clip.envs.demo.landmarks import Clues, Guide, find_clues
+from vln_clip.envs.demo.language import describe
+from vln_clip.envs.demo.rxr import Rxr, plan_rxr
 
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 NUM_INSTRUCTIONS = 3
@@ -36,13 +37,15 @@ class World:
 
     Attributes:
         houses: of all splits.
-        splits: labelled paths with their goals (the files of the test split hide them).
+        splits: labelled paths of R2R with their goals (the files of the test split hide them).
         unlabelled: the other paths of the training houses that can be described as clearly, for back-translation.
+        rxr: winding paths with instructions in three languages.
     """
 
     houses: tuple[House, ...]
     splits: dict[str, tuple[PathRecord, ...]]
     unlabelled: tuple[PathRecord, ...]
+    rxr: Rxr
 
 
 def plan_world(config: DemoConfig) -> World:
@@ -55,7 +58,8 @@ def plan_world(config: DemoConfig) -> World:
         ("val_unseen", range(config.num_train_houses, unseen), config.num_val_unseen_paths),
         ("test", range(unseen, config.num_houses), config.num_test_paths),
     )
-    guides = {house.number: _draw_guides(config.seed, house) for house in houses}
+    clues = tuple(find_clues(house) for house in houses)
+    guides = {house.number: _draw_guides(config.seed, house, clues[house.number]) for house in houses}
     splits: dict[str, tuple[PathRecord, ...]] = {}
     path_ids = itertools.count(1)
     for split, numbers, count in quotas:
@@ -73,25 +77,19 @@ def plan_world(config: DemoConfig) -> World:
         for guide in guides[number]
         if guide.clarity >= _CLEAR
     )
-    return World(houses, splits, unlabelled)
+    return World(houses, splits, unlabelled, plan_rxr(config, houses, clues))
 
 
-def _draw_guides(seed: int, house: House) -> list[Guide]:
+def _draw_guides(seed: int, house: House, clues: Clues) -> list[Guide]:
     """Return the usable paths of a house in the order in which splits take them from the end.
 
     Clear paths come first (at the end of the list), in random order; paths with an unclear step follow.
     """
-    sight = observe(house)
-    steps: dict[tuple[int, int], Step] = {}
-    for start, end in np.argwhere(house.joined).tolist():
-        steps[start, end] = landmarks(house, sight, start, end)
-    stops = [stop_landmarks(house, sight, goal) for goal in range(len(house.points))]
     guides = []
     for start, goal in np.argwhere(house.distances_m >= MIN_DISTANCE_M).tolist():
         path = trace(house.predecessors, start, goal)
         if MIN_STEPS <= len(path) - 1 <= MAX_STEPS:
-            pairs = itertools.pairwise(path)
-            guide = Guide(tuple(path), tuple(steps[pair] for pair in pairs), stops[goal])
+            guide = clues.guide(path)
             if guide.clarity > 0:
                 guides.append(guide)
     rng = np.random.default_rng([seed, house.number, _PICK_SEED])

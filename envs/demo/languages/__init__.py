@@ -1,0 +1,1 @@
+"""Instructions in English, Hindi and Telugu: what is said (``clauses``) and how (``grammar`` and one table each)."""
