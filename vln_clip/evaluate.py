@@ -14,6 +14,7 @@ from vln_clip.context import CONTEXT
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.scoring import Options, Result, context_of, dataset_of, score_any, score_checkpoint, score_file
 from vln_clip.tasks.groups import GROUPS
+from vln_clip.tasks.statistics import MIN_CLUSTERS
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def check(config: EvaluateConfig) -> tuple[str, str]:
         raise InputError("give either --predictions FILE or --checkpoint FOLDER, or --compare with several of them")
     if len(config.compare) == 1:
         raise InputError(f"--compare must name two or more, got {config.compare[0]} alone")
+    if len(set(config.compare)) < len(config.compare):
+        raise InputError(f"--compare must name different things, got {', '.join(map(str, config.compare))}")
     if config.predictions is not None and (config.simulator != "tables" or config.cross_check):
         raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
     if config.no_context and config.context is not None:
@@ -171,10 +174,7 @@ def unique_names(results: Sequence[Result], paths: Sequence[Path]) -> list[str]:
         return [results[0].name if results[0].name not in CONTEXT else results[0].about]
     short = [path.name if path.is_dir() else result.name for path, result in zip(paths, results, strict=True)]
     counts = Counter([*short, *CONTEXT])
-    names = [str(path) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
-    if len(set(names)) < len(names):
-        raise InputError(f"--compare must name different things, got {', '.join(map(str, paths))}")
-    return names
+    return [str(path) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
 
 
 def title_of(config: EvaluateConfig, results: Sequence[Result]) -> str:
@@ -191,9 +191,12 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
     """Return all rows, then the groups, then the paired differences."""
     ci = "; 95 % intervals by bootstrap over paths" if config.ci else ""
     found = [report.rows_table(evaluation.title + ci, evaluation.rows)]
-    found += [report.groups_table(f"by {by}", by, evaluation.rows) for by in config.by]
+    few = f"; none for fewer than {MIN_CLUSTERS} paths" if config.ci else ""
+    found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows) for by in config.by]
     if evaluation.comparisons:
-        title = f"paired differences to {evaluation.scored[0]}; wins: only the first agent succeeds"
+        title = (
+            f"paired differences to {evaluation.scored[0]}; a win: the other one fails; p: signs of whole paths flipped"
+        )
         found.append(report.differences_table(title, evaluation.comparisons))
     return found
 

@@ -1,7 +1,7 @@
 """What ``vln_clip.evaluate`` scores: prediction files, checkpoints that walk, a run's results, and their context."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -219,7 +219,7 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
         assert result.scores is not None
         found[BLIND] = result.metrics, result.scores
     elif blind is not None:
-        sightless = load(blind, options)
+        sightless = load(blind, replace(options, features="none"))
         found[BLIND] = score_agent(
             sightless.world, sightless.setting.table(options.split), sightless.follower, max_action, rows=rows
         )
