@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.demo_world import default_world
 from vln_clip.envs.demo import DemoConfig, build_demo, demo_data
 from vln_clip.envs.demo.draw import draw_map
 from vln_clip.envs.demo.floorplan import wall_rects
@@ -44,7 +45,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return plan_world(DemoConfig())
+    return default_world()
 
 
 def digests(folder: Path) -> dict[str, str]:

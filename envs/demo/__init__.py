@@ -1,8 +1,9 @@
 """The demo world: a seeded generator of furnished houses in the public file formats.
 
 Floor plan (``floorplan``), furniture (``furniture``, ``designs``, ``palette``), viewpoints and graph (``graph``,
-``house``), what can be seen (``sight``), instructions (``language``), splits (``world``), pictures (``raycast``,
-``shading``), files and cache (``build``), maps (``draw``).
+``house``), what can be seen and named (``sight``, ``landmarks``), R2R's paths and instructions (``world``,
+``language``), RxR's (``winding``, ``languages``, ``rxr``, ``rxr_files``), pictures (``raycast``, ``shading``), files
+and cache (``build``), maps (``draw``).
 """
 
 from vln_clip.envs.demo.build import build_demo, demo_data

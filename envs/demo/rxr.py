@@ -1,7 +1,7 @@
 """The RxR part of a world: winding paths with instructions in English, Hindi and Telugu."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,19 +104,15 @@ class _Pool:
         return self.unclear.pop(0) if self.unclear and not clear_only else None
 
 
-def _deal(pools: Sequence[_Pool], numbers: range, count: int, clear_only: bool = False) -> Iterator[tuple[int, Guide]]:
-    """Take paths from houses in turn, skipping empty ones, up to a count; house by house in the end."""
+def _deal(pools: Sequence[_Pool], numbers: range, count: int, clear_only: bool = False) -> list[tuple[int, Guide]]:
+    """Take paths from houses in turn, leaving out empty ones, up to a count; return them house by house."""
     taken: list[tuple[int, Guide]] = []
     left = list(numbers)
-    for number in itertools.chain.from_iterable(iter(lambda: list(left), [])):
-        if len(taken) == count:
-            break
-        guide = pools[number].take(clear_only)
-        if guide is None:
-            left.remove(number)
-        else:
-            taken.append((number, guide))
-    return iter(sorted(taken, key=lambda item: item[0]))
+    while left and len(taken) < count:
+        turn = [(number, pools[number].take(clear_only)) for number in left[: count - len(taken)]]
+        taken += [(number, guide) for number, guide in turn if guide]
+        left = [number for number in left if (number, None) not in turn]
+    return sorted(taken, key=lambda item: item[0])
 
 
 class _Author:

@@ -55,7 +55,7 @@ def _grammar(nouns: _Nouns) -> Grammar:
         return [{"thing": word.format(color=color) if "{" in word else f"{color} {word}"} for word in words]
 
     rooms = {kind: ({"room": kind},) for kind in ROOM_TYPES}
-    return Grammar(_WORDINGS, things, rooms, (", then ", ". "), (" and ", ". "), ".")
+    return Grammar(_WORDINGS, things, rooms, (", then ", ". "), (", and ", ". Finally, "), ".")
 
 
 UNITED_STATES, INDIA = _grammar({**_BOTH, **_UNITED_STATES}), _grammar({**_BOTH, **_INDIA})

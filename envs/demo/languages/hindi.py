@@ -119,11 +119,11 @@ _WORDINGS = {
     Kind.ONWARDS: ("{thing_oblique} की ओर चलते रहिए", "{thing_oblique} की तरफ़ आगे बढ़िए"),
     Kind.ENTER: (
         "{room_oblique} में जाकर {thing_oblique} की ओर चलिए",
-        "{room_oblique} में प्रवेश कीजिए और {thing_oblique} के पास जाइए",
+        "{room_oblique} में प्रवेश करके {thing_oblique} के पास जाइए",
     ),
     Kind.LEAVE: (
         "{room_oblique} से निकलकर {thing_oblique} की ओर चलिए",
-        "{room_oblique} से बाहर निकलिए और {thing_oblique} के पास जाइए",
+        "{room_oblique} से बाहर निकलकर {thing_oblique} के पास जाइए",
     ),
     Kind.STOP: (
         "{thing_oblique} के पास रुकिए",
@@ -152,4 +152,4 @@ def _inflect(noun: _Noun, color: _Color) -> Forms:
 
 
 _ROOM_FORMS = {kind: ({"room_oblique": word},) for kind, word in _ROOMS.items()}
-HINDI = Grammar(_WORDINGS, _things, _ROOM_FORMS, (", फिर ", "। "), (" और ", "। "), "।")
+HINDI = Grammar(_WORDINGS, _things, _ROOM_FORMS, (", फिर ", "। "), (" और ", "। अंत में "), "।")

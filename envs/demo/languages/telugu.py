@@ -61,7 +61,7 @@ _NOUNS = {
     "piano": (_noun("పియానో"),),
     "toy box": (_noun("బొమ్మల పెట్టె"),),
     "rug": (_noun("తివాచీ"),),
-    "curtain": (_plural("పరదాలు"), _noun("పరదాలు ఉన్న కిటికీ")),
+    "curtain": (_plural("పరదాలు"), _noun("పరదాల కిటికీ")),
     "painting": (_noun("చిత్రపటం"),),
     "mirror": (_noun("అద్దం"),),
 }
