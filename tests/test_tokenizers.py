@@ -29,6 +29,7 @@ ZWNJ, ZWJ = "\u200c", "\u200d"
         ("沿着沙发走，T恤3次。", [*"沿着沙发走，", "t", "恤", "3", "次", "。"]),
         ("コーヒーを", list("コーヒーを")),
         ("น้ำ กิน", ["น้ำ", "กิ", "น"]),
+        (f"左{ZWJ} →{ZWNJ}", ["左", "→"]),
         ("계단을 올라", ["계단을", "올라"]),
         ("👩\u200d🍳 go → 🇮🇳!", ["👩\u200d🍳", "go", "→", "🇮🇳", "!"]),
         ("a\u00adb\ufeff x\u200by", ["ab", "x", "y"]),
@@ -75,7 +76,8 @@ def test_joining_writes_spaces_where_the_script_does_and_keeps_the_tokens(text, 
 
 def test_a_loose_mark_does_not_slip_into_the_token_before_it():
     words = find_tokenizer(UNICODE)
-    tokens = ["ก", "\u0e34", "'", "\u093e"]  # a Thai and a Devanagari vowel sign without their consonants
+    # Thai and Devanagari vowel signs without their consonants; the first is a letter to Unicode.
+    tokens = ["ก", "\u0e33", "\u0e34", "'", "\u093e"]
     assert words.tokenize(words.join(tokens)) == tokens
 
 

@@ -123,5 +123,5 @@ def test_forty_thousand_long_hindi_instructions_encode_in_seconds():
     words = Vocabulary.build(texts[:2000], 1, "unicode", ["hi"])
     start_s = time.process_time()
     ids, _ = words.encode_batch(texts, 160, ["hi"] * len(texts))
-    assert time.process_time() - start_s < 6, "measured 1.9 s in all"
+    assert time.process_time() - start_s < 6, "measured 1.3 s"
     assert ids.shape[0] == 40_000
