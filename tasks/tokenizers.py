@@ -42,7 +42,7 @@ TOKEN = regex.compile(
     regex.VERSION1 | regex.VERBOSE,
 )
 ONE_CLUSTER = regex.compile(rf"(?={SPACELESS})\X", regex.VERSION1)
-MARK = regex.compile(r"\p{M}")
+EXTENDS = regex.compile(r"[\p{M}\u0E33\u0EB3]")  # what begins so joins the cluster before it; two vowels are letters
 # Without a sight of their own: soft hyphen, directions, word joiner, byte order mark. A zero-width space parts words.
 INVISIBLE: dict[int, str | None] = {
     **dict.fromkeys([0x00AD, 0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]),
@@ -149,13 +149,14 @@ def _english_tokens(piece: str) -> Sequence[str]:
 def _unicode_tokens(piece: str) -> Sequence[str]:
     """Return the tokens of a piece of text without white space."""
     lower = unicodedata.normalize("NFC", piece.translate(INVISIBLE)).lower()  # of some letters lower is decomposed
-    return tuple(TOKEN.findall(unicodedata.normalize("NFC", lower)))
+    tokens = TOKEN.findall(unicodedata.normalize("NFC", lower))
+    return tuple(token.rstrip("\u200c\u200d") for token in tokens)  # a cluster takes the joiners behind it along
 
 
 @lru_cache(CACHED_PIECES)
 def _are_tight(left: str, right: str) -> bool:
     """Return whether two tokens stand without a space between them."""
-    if MARK.match(right):
+    if EXTENDS.match(right):
         return False  # it would become a part of the token before it
     if right in CLOSING | APOSTROPHES or left in OPENING | APOSTROPHES:
         return True
