@@ -192,9 +192,7 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
     few = f"; none for fewer than {MIN_CLUSTERS} paths" if config.ci else ""
     found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows, natural) for by in config.by]
     if evaluation.comparisons:
-        title = (
-            f"paired differences to {evaluation.scored[0]}; a win: the other one fails; p: signs of whole paths flipped"
-        )
+        title = f"paired differences to {evaluation.scored[0]}; win, loss: only one of the two succeeds; p: sign flips of whole paths"
         found.append(report.differences_table(title, evaluation.comparisons))
     return found
 
