@@ -192,7 +192,8 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
     few = f"; none for fewer than {MIN_CLUSTERS} paths" if config.ci else ""
     found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows, natural) for by in config.by]
     if evaluation.comparisons:
-        title = f"paired differences to {evaluation.scored[0]}; win, loss: only one of the two succeeds; p: sign flips of whole paths"
+        explained = "win, loss: only one of the two succeeds; p: sign flips of whole paths"
+        title = f"paired differences to {evaluation.scored[0]}; {explained}"
         found.append(report.differences_table(title, evaluation.comparisons))
     return found
 
