@@ -1,8 +1,8 @@
 """Measures scoring: ``VLN_CLIP_DATA=… python scripts/bench_metrics.py [--predictions FILE] [--json FILE]``.
 
 Ours against a plain implementation, a loop over episodes with distances from nested dictionaries, in one process on
-the same predictions; the two must agree. The plain one trusts the files, ours checks every hop first. Loading is not part of it. Without --predictions each walk is a seeded
-random walk of six moves.
+the same predictions; the two must agree. The plain one trusts the files, ours checks every hop first. Loading is not
+part of it. Without --predictions each walk is a seeded random walk of six moves.
 """
 
 import json

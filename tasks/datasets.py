@@ -58,10 +58,13 @@ class Dataset:
         """Return which viewpoints and pictures it uses: ``demo``, or ``r2r`` for Matterport3D's."""
         return "demo" if self.generated else "r2r"
 
+    def file_name(self, split: str) -> str:
+        """Return the name of a split's file inside ``folder``."""
+        return self.files.format(split=PUBLIC_NAMES.get(split, split) if self.folder == "RxR" else split)
+
     def file(self, split: str, data: Path) -> Path:
         """Return the file of a split, packed or not; where there is none, where it belongs."""
-        name = self.files.format(split=PUBLIC_NAMES.get(split, split) if self.folder == "RxR" else split)
-        usual = data / self.folder / name
+        usual = data / self.folder / self.file_name(split)
         other = usual.with_suffix("") if usual.suffix == ".gz" else usual.with_name(f"{usual.name}.gz")
         return other if other.is_file() and not usual.is_file() else usual
 

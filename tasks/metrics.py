@@ -19,6 +19,7 @@ SUCCESS_RATE, ORACLE_RATE, SPL = "success_rate", "oracle_rate", "spl"
 NDTW, SDTW, CLS, DTW = "ndtw", "sdtw", "cls", "dtw"
 METRICS = (NAV_ERROR, ORACLE_ERROR, STEPS, LENGTHS, SUCCESS_RATE, ORACLE_RATE, SPL, NDTW, SDTW, CLS, DTW)
 NUM_INSTRUCTIONS = "num_instructions"
+BLOCK_ROWS = 4096  # scored at once: bounds the memory of the (N, T, R) distances, R4R's training split has 233,532 rows
 SHORTEST_LENGTH_M = 0.01  # guards SPL where start and goal coincide, as EnvDrop does
 
 Scores = dict[str, np.ndarray]
@@ -82,14 +83,25 @@ def score_indices(
     """
     if not trajectory.size:
         return {name: np.zeros(len(trajectory)) for name in METRICS}
+    parts = []
+    for begin in range(0, len(trajectory), BLOCK_ROWS):
+        rows = slice(begin, begin + BLOCK_ROWS)
+        parts.append(_score_block(trajectory[rows], steps[rows], reference[rows], graph))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+    _require_finite(scores, names)
+    return scores
+
+
+def _score_block(trajectory: np.ndarray, steps: np.ndarray, reference: np.ndarray, graph: Graph) -> Scores:
+    """Score some rows, as ``score_indices``; what cannot be reached gives infinite scores here."""
     trajectory = collapse(trajectory)
+    reference = reference[:, : (reference >= 0).sum(1).max()]  # the longest of these rows, not of the split
     num_visited, num_reference = (trajectory >= 0).sum(1), (reference >= 0).sum(1)  # (N,)
     assert num_visited.all(), "every trajectory must hold its start"
     assert num_reference.all(), "every reference must hold a viewpoint"
     P, R = _repeat_last(trajectory), _repeat_last(reference)
     distance_m = graph.distance_m(P[:, :, None], R[:, None, :])  # (N, T, R)
     length_m, reference_m = _length_m(P, graph), _length_m(R, graph)  # (N,)
-    _require_finite(distance_m, length_m + reference_m, names)
 
     to_goal_m = distance_m[:, :, -1]  # (N, T)
     nav_error, oracle_error = to_goal_m[:, -1], to_goal_m.min(1)
@@ -148,9 +160,13 @@ def _length_m(path: np.ndarray, graph: Graph) -> np.ndarray:
     return graph.distance_m(path[:, :-1], path[:, 1:]).sum(1)
 
 
-def _require_finite(distance_m: np.ndarray, length_m: np.ndarray, names: Sequence[str] | None) -> None:
-    """Raise where a row has a distance that does not exist."""
-    lost = np.flatnonzero(~(np.isfinite(distance_m).all((1, 2)) & np.isfinite(length_m)))
+def _require_finite(scores: Scores, names: Sequence[str] | None) -> None:
+    """Raise where a row has a distance that does not exist.
+
+    A walk in another part than its goal has an infinite error, one that goes from part to part an infinite length,
+    and a reference of two parts an infinite warping cost.
+    """
+    lost = np.flatnonzero(~np.isfinite(scores[NAV_ERROR] + scores[LENGTHS] + scores[DTW]))
     if len(lost):
         name = f"trajectory {lost[0]}" if names is None else f"the trajectory of {names[lost[0]]}"
         raise InputError(
@@ -186,5 +202,6 @@ def _cls(
     near = np.exp(-distance_m.min(1) / SUCCESS_RADIUS_M)  # (N, R)
     coverage = (near * is_reference).sum(1) / num_reference
     expected_m = coverage * reference_m
-    total_m = expected_m + np.abs(expected_m - length_m)
-    return coverage * np.divide(expected_m, total_m, out=np.ones_like(total_m), where=total_m > 0)
+    with np.errstate(invalid="ignore"):  # of infinite lengths, which are refused afterwards
+        total_m = expected_m + np.abs(expected_m - length_m)
+        return coverage * np.divide(expected_m, total_m, out=np.ones_like(total_m), where=total_m > 0)

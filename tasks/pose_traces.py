@@ -14,8 +14,8 @@ import numpy as np
 
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.records import NUM_VIEWS
-from vln_clip.tasks.rxr_files import FOLDER, FOLLOWER, GUIDE
 
+FOLDER, GUIDE, FOLLOWER = "RxR", "guide", "follower"
 KINDS = (GUIDE, FOLLOWER)
 MASK_HEIGHT, MASK_WIDTH = 128, 256
 TEXT_WIDTH = 768

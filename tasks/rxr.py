@@ -13,12 +13,14 @@ from pathlib import Path
 
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.records import Episode, Prediction
+from vln_clip.tasks.datasets import RXR_LANGUAGES, Dataset, split_file
 from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.json_stream import JsonStream
+from vln_clip.tasks.rxr_files import remedy
+from vln_clip.tasks.split import OWN_VERSION, Split, subset
 
 logger = logging.getLogger(__name__)
 
-LANGUAGES = ("en", "hi", "te")
 METRICS = ("ne", "sr", "spl", "dtw", "ndtw", "sdtw")
 GUIDE_FIELDS = ("instruction_id", "path_id", "language", "scan", "path", "heading", "instruction")
 FOLLOWER_FIELDS = ("demonstration_id", "instruction_id", "annotator_id", "path", "metrics")
@@ -35,6 +37,7 @@ class Guides:
         sha256: hash of the whole unpacked file, whatever languages were wanted.
         num_bytes: size of the unpacked file.
         num_lines: instructions in the file, all languages.
+        path_ids: of the whole file, in the order first seen.
         goal_hidden: the whole file holds starts only, as test splits do; every ``Episode.path`` is None.
     """
 
@@ -43,6 +46,7 @@ class Guides:
     sha256: str
     num_bytes: int
     num_lines: int
+    path_ids: tuple[str, ...]
     goal_hidden: bool
 
 
@@ -63,6 +67,22 @@ class Demonstration:
     annotator_id: str
     path: tuple[str, ...]
     metrics: dict[str, float]
+
+
+def read_split(
+    dataset: Dataset, name: str, number: int | None, data: Path, languages: tuple[str, ...], keep_empty: bool
+) -> Split:
+    """Read and check a split; arguments as in ``datasets.read_split``, ``number`` of its paths.
+
+    A run in one language keeps the same N paths as one in all of them.
+    """
+    file = split_file(dataset, name, data, remedy(dataset, name))
+    found = read_guides(file, languages, keep_empty)
+    episodes = found.episodes
+    if number is not None:
+        kept = set(subset(list(found.path_ids), number))
+        episodes = [episode for episode in episodes if episode.path_id in kept]
+    return Split(episodes, file, found.sha256, OWN_VERSION, found.goal_hidden)
 
 
 def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: bool = False) -> Guides:
@@ -98,7 +118,7 @@ def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: 
     episodes = read if keep_empty else [episode for episode in read if episode.instruction.strip()]
     if len(episodes) < len(read):
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(read) - len(episodes))
-    return Guides(episodes, file, stream.sha256, stream.num_bytes, len(seen), goal_hidden)
+    return Guides(episodes, file, stream.sha256, stream.num_bytes, len(seen), tuple(routes), goal_hidden)
 
 
 def read_followers(file: Path) -> Iterator[Demonstration]:
@@ -152,10 +172,10 @@ def reduced_language(tag: str) -> str:
 
 def _wanted(languages: Iterable[str] | None) -> frozenset[str]:
     """Return the wanted languages, checked."""
-    wanted = LANGUAGES if languages is None else tuple(languages)
+    wanted = RXR_LANGUAGES if languages is None else tuple(languages)
     for language in wanted:
-        if language not in LANGUAGES:
-            raise unknown_name("language", language, LANGUAGES)
+        if language not in RXR_LANGUAGES:
+            raise unknown_name("language", language, RXR_LANGUAGES)
     return frozenset(wanted)
 
 
@@ -190,8 +210,10 @@ def _guide_fault(item: dict) -> str | None:
     for field in ("scan", "language", "instruction"):
         if not isinstance(item[field], str):
             return f"{field} must be a string, got {_kind(item[field])}"
-    if reduced_language(item["language"]) not in LANGUAGES:
-        return f"language must be one of {', '.join(LANGUAGES)}, with or without region, got {item['language']!r:.40}"
+    if reduced_language(item["language"]) not in RXR_LANGUAGES:
+        return (
+            f"language must be one of {', '.join(RXR_LANGUAGES)}, with or without region, got {item['language']!r:.40}"
+        )
     if not is_finite(item["heading"]):
         return f"heading must be a finite number of radians, got {item['heading']!r:.40}"
     return None

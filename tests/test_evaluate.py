@@ -11,7 +11,7 @@ import torch
 from tests.test_bad_input import refused
 from tests.toy_runs import write_predictions
 from tests.toy_world import toy_setting, write_features
-from vln_clip import evaluate, log
+from vln_clip import evaluate, log, scoring
 from vln_clip.config import ModelConfig
 from vln_clip.connectivity import NavTables
 from vln_clip.context import context_rows, score_agent, without_instruction
@@ -114,6 +114,33 @@ def test_context_walks_the_instructions_that_were_scored(world, tmp_path, evalua
     path = write_predictions(world, tmp_path / "p.json", change=lambda items: items.__delitem__(slice(3, None)))
     rows = evaluated("--dataset", "r2r", "--predictions", path, "--allow-missing")["rows"]
     assert {name: row["num_instructions"] for name, row in rows.items()} == {"random": 3, "shortest_path": 3, "p": 3}
+
+
+def test_incomplete_files_are_compared_on_what_both_have(world, tmp_path, evaluated, capsys):
+    whole = write_predictions(world, tmp_path / "whole.json")
+    part = write_predictions(world, tmp_path / "part.json", change=lambda items: items.__delitem__(slice(3, None)))
+    words = ["--dataset", "r2r", "--allow-missing", "--no-context", "--by", "length", "--compare"]
+    found = evaluated(*words, whole, part)
+    assert found["comparisons"]["part"]["num_instructions"] == 3
+    assert "paired differences are over the 3 instructions that both have" in capsys.readouterr().err
+    assert {name: len(row["by"]["length"]) for name, row in found["rows"].items()} == {"whole": 2, "part": 1}
+    found = evaluated(*words, part, whole)
+    assert {name: len(row["by"]["length"]) for name, row in found["rows"].items()} == {"part": 1, "whole": 2}
+    shown = capsys.readouterr().out
+    assert all(label in shown for label in found["rows"]["whole"]["by"]["length"])
+
+
+def test_the_context_of_a_file_is_walked_in_the_data_set_of_the_file(world, run, tmp_path, evaluated, monkeypatch):
+    # A run says in its checkpoint which data set it is of; scoring a file elsewhere must not follow it there.
+    load, asked = scoring.setting.load_follower, []
+
+    def watched(folder, dataset, *rest):
+        asked.append(dataset)
+        return load(folder, dataset, *rest)
+
+    monkeypatch.setattr(scoring.setting, "load_follower", watched)
+    evaluated("--predictions", write_predictions(world, tmp_path / "p.json"), "--context", run)
+    assert asked == ["r2r", "r2r"]
 
 
 def test_intervals_are_given_where_there_are_paths_enough(world, tmp_path, evaluated):

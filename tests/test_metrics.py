@@ -9,6 +9,7 @@ from tests.toy_graph import ToyGraph
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.records import Episode, Prediction
+from vln_clip.tasks import metrics
 from vln_clip.tasks.datasets import load_episodes
 from vln_clip.tasks.metrics import DTW, METRICS, collapse, score_indices, score_predictions, summarize
 from vln_clip.tasks.predictions import pad, read_predictions
@@ -119,6 +120,23 @@ def test_dtw_is_that_of_the_plain_recursion():
         return float(graph.distances_m[walk[-1], reference[-1]]) + min(ways)
 
     np.testing.assert_allclose(scores[DTW], [cost(*pair) for pair in zip(walks, references, strict=True)])
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    rng = np.random.default_rng(1)
+    walks, references = ([rng.permutation(4)[: rng.integers(1, 5)].tolist() for _ in range(50)] for _ in range(2))
+    whole = score_indices(pad(walks), np.arange(50), pad(references), ToyGraph())
+    monkeypatch.setattr(metrics, "BLOCK_ROWS", 7)
+    blocks = score_indices(pad(walks), np.arange(50), pad(references), ToyGraph())
+    for name in METRICS:
+        np.testing.assert_allclose(blocks[name], whole[name], rtol=0, atol=1e-12, err_msg=name)
+    with pytest.raises(InputError, match="got 2 that leave it; the first is trajectory 9"):
+        score_indices(pad([*walks[:9], [Z], [Z]]), np.zeros(11), pad([*references[:9], [A], [A]]), ToyGraph())
+
+
+def test_a_reference_of_two_parts_is_an_error_too():
+    with pytest.raises(InputError, match="the first is trajectory 0"):
+        score_indices(pad([[A, B]]), np.zeros(1), pad([[A, Z, B]]), ToyGraph())
 
 
 @pytest.mark.parametrize("walk", [[Z], [OTHER_A], [A, Z]])

@@ -11,8 +11,8 @@ import pytest
 from vln_clip.errors import InputError
 from vln_clip.records import Episode
 from vln_clip.tasks import json_stream
+from vln_clip.tasks.datasets import DATASETS, known_splits, read_split
 from vln_clip.tasks.rxr import Guides, predictions, read_followers, read_guides
-from vln_clip.tasks.rxr_files import FOLLOWER, known_splits, split_file
 
 
 def guide(number: int = 7, language: str = "en-IN", path: str = "abc", path_id: int | str = 3, **changes) -> dict:
@@ -220,30 +220,36 @@ def test_a_malformed_demonstration_is_refused_by_line(tmp_path, item, message):
 
 
 def test_splits_have_the_public_names(tmp_path):
-    folder = tmp_path / "RxR"
+    rxr, folder = DATASETS["rxr"], tmp_path / "RxR"
     folder.mkdir()
     for name in ("rxr_val_seen_guide.jsonl", "rxr_test_standard_public_guide.jsonl.gz", "rxr_marky_train_guide.jsonl"):
         (folder / name).touch()
-    assert split_file("val_seen", tmp_path) == folder / "rxr_val_seen_guide.jsonl"
+    assert rxr.file("val_seen", tmp_path) == folder / "rxr_val_seen_guide.jsonl"
     (folder / "rxr_val_seen_guide.jsonl.gz").touch()
-    assert split_file("val_seen", tmp_path) == folder / "rxr_val_seen_guide.jsonl.gz"
-    assert split_file("test_standard", tmp_path) == folder / "rxr_test_standard_public_guide.jsonl.gz"
-    assert split_file("./mine.jsonl", tmp_path) == Path("mine.jsonl")
+    assert rxr.file("val_seen", tmp_path) == folder / "rxr_val_seen_guide.jsonl.gz"
+    assert rxr.file("test_standard", tmp_path) == folder / "rxr_test_standard_public_guide.jsonl.gz"
     public = ["train", "val_seen", "val_unseen", "test_standard", "test_challenge"]
-    assert known_splits(tmp_path) == [*public, "marky_train"]
-    assert known_splits(tmp_path, FOLLOWER) == public[:3]
+    assert known_splits(rxr, tmp_path) == [*public, "marky_train"]
 
 
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(
         InputError, match=r"is missing; download https://\S+/rxr_test_standard_public_guide\.jsonl\.gz \(1\.9 MB\), or"
     ):
-        split_file("test_standard", tmp_path)
+        read_split("rxr", "test_standard", tmp_path)
     with pytest.raises(InputError, match=r"is missing; build the demo world: python -m vln_clip\.data"):
-        split_file("train", tmp_path, "demo-rxr")
-    with pytest.raises(InputError, match=r"download https://\S+/rxr_train_follower\.jsonl\.gz \(12\.8 MB\)"):
-        split_file("train", tmp_path, kind=FOLLOWER)
+        read_split("demo-rxr", "train", tmp_path)
     with pytest.raises(InputError, match=r"split must be one of train, .* got 'val_unsen'; did you mean 'val_unseen'"):
-        split_file("val_unsen", tmp_path)
-    with pytest.raises(InputError, match="split must be one of train, val_seen, val_unseen, got 'test_standard'"):
-        split_file("test_standard", tmp_path, kind=FOLLOWER)
+        read_split("rxr", "val_unsen", tmp_path)
+
+
+def test_a_subset_is_the_same_paths_in_every_language(tmp_path):
+    items = [guide(10 * k + n, path_id=k, language=tag) for k in range(6) for n, tag in enumerate(("en-US", "hi-IN"))]
+    file = write(tmp_path, items)
+    both = read_split("rxr", f"{file}@3", tmp_path)
+    hindi = read_split("rxr", f"{file}@3", tmp_path, language="hi")
+    # Python's random.Random(0).shuffle puts 4, 2, 1 first.
+    assert {episode.path_id for episode in both.episodes} == {"4", "2", "1"}
+    assert {episode.path_id for episode in hindi.episodes} == {"4", "2", "1"}
+    assert (len(both.episodes), len(hindi.episodes)) == (6, 3)
+    assert both.sha256 == hindi.sha256

@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from vln_clip import report, tables
 from vln_clip.errors import InputError
@@ -109,6 +110,16 @@ def test_the_terminal_table_shows_all_of_every_number(capsys):
     assert "0.2…0.8" in shown  # DTW, the last column
     tables.print_tables([small()], "markdown")
     assert capsys.readouterr().out == tables.as_markdown([small()])
+
+
+def test_a_narrow_terminal_gets_the_columns_in_parts():
+    table = Table("t", "all", [Row({"agent": "follower"}, {metric: Cell(0.5) for metric in tables.COLUMNS})])
+    assert tables.fitting(table, 200) == [list(tables.COLUMNS)]
+    parts = tables.fitting(table, 60)
+    assert len(parts) == 2
+    assert [metric for part in parts for metric in part] == list(tables.COLUMNS)
+    assert all(Console(width=500).measure(tables.rich_table(table, part)).maximum <= 60 for part in parts)
+    assert tables.fitting(table, 5) == [[metric] for metric in tables.COLUMNS]  # nothing is lost
 
 
 def test_words_in_brackets_are_no_styles():

@@ -13,7 +13,7 @@ from vln_clip.breakdown import compare_paired, describe
 from vln_clip.context import CONTEXT
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.scoring import Options, Result, context_of, dataset_of, score_any, score_checkpoint, score_file
-from vln_clip.tasks.groups import GROUPS
+from vln_clip.tasks.groups import GROUPS, natural
 from vln_clip.tasks.statistics import MIN_CLUSTERS
 
 
@@ -192,11 +192,10 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
     ci = "; 95 % intervals by bootstrap over paths" if config.ci else ""
     found = [report.rows_table(evaluation.title + ci, evaluation.rows)]
     few = f"; none for fewer than {MIN_CLUSTERS} paths" if config.ci else ""
-    found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows) for by in config.by]
+    found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows, natural) for by in config.by]
     if evaluation.comparisons:
-        title = (
-            f"paired differences to {evaluation.scored[0]}; a win: the other one fails; p: signs of whole paths flipped"
-        )
+        explained = "win, loss: only one of the two succeeds; p: sign flips of whole paths"
+        title = f"paired differences to {evaluation.scored[0]}; {explained}"
         found.append(report.differences_table(title, evaluation.comparisons))
     return found
 

@@ -1,7 +1,7 @@
 """What results look like as tables: a run's ``results.json``, and the rows, groups and differences of an evaluation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,18 @@ def rows_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(title, "all", shown)
 
 
-def groups_table(title: str, by: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+def groups_table(
+    title: str, by: str, rows: Mapping[str, Mapping[str, Any]], order: Callable[[str], Any] | None = None
+) -> Table:
     """Return a table with every agent in every group, from ``{agent: {"by": {by: {group: metrics}}}}``.
 
-    Agents without groups (means read from a file) are left out.
+    Agents without groups (means read from a file) are left out, and of incomplete files the groups they lack;
+    ``order`` is what to sort groups by.
     """
     found = {agent: metrics["by"][by] for agent, metrics in rows.items() if "by" in metrics}
     shown = []
-    for group in next(iter(found.values())):
-        for agent, groups in found.items():
-            metrics = groups[group]
+    for group in sorted({group for groups in found.values() for group in groups}, key=order):
+        for agent, metrics in ((agent, groups[group]) for agent, groups in found.items() if group in groups):
             labels = {by: group, "agent": agent, "n": metrics["num_instructions"]}
             shown.append(Row(labels, metric_cells(metrics), section=group))
     return Table(title, by, shown)

@@ -197,6 +197,7 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
         ``{row: (metrics, scores)}``; for every row that is missing the log says why.
     """
     assert result.setting is not None
+    options = replace(options, dataset=result.setting.dataset.name)  # not the run's own, which may be another
     loaded = result.loaded
     if run is not None:
         loaded = load(find_checkpoint(run), options)

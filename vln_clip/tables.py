@@ -125,11 +125,10 @@ class Table:
 
 def as_text(tables: Sequence[Table]) -> str:
     """Render tables as the terminal shows them."""
-    console = Console(file=io.StringIO(), width=max(WIDTH, *(_width(rich_table(table)) for table in tables)))
-    for table in tables:
-        console.print(rich_table(table))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    shown = [rich_table(table, table.metrics) for table in tables]
+    text = io.StringIO()
+    Console(file=text, width=max(map(_width, shown))).print(*shown)
+    return text.getvalue()
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
@@ -248,12 +247,23 @@ def print_tables(tables: Sequence[Table], name: str = "table") -> None:
     if name != "table":
         print(FORMATS[name](tables), end="")
         return
+    console = Console()
+    width = console.width if console.is_terminal else WIDTH
     for table in tables:
-        shown = rich_table(table)
-        console = Console()
-        # Wider than the terminal is wrapped by it; rich would cut numbers off.
-        least_width = console.width if console.is_terminal else WIDTH
-        Console(width=max(least_width, _width(shown))).print(shown)
+        for metrics in fitting(table, width):
+            shown = rich_table(table, metrics)
+            # A single column may still be wider: the terminal wraps it, rich would cut numbers off.
+            Console(width=max(width, _width(shown))).print(shown)
+
+
+def fitting(table: Table, width: int) -> list[list[str]]:
+    """Return the metrics of a table in as many parts as it takes for each to fit into a width."""
+    parts: list[list[str]] = [[]]
+    for metric in table.metrics:
+        if parts[-1] and _width(rich_table(table, [*parts[-1], metric])) > width:
+            parts.append([])
+        parts[-1].append(metric)
+    return parts
 
 
 def write_tables(path: Path, tables: Sequence[Table], name: str) -> None:
@@ -262,17 +272,17 @@ def write_tables(path: Path, tables: Sequence[Table], name: str) -> None:
     files.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def rich_table(table: Table) -> rich.table.Table:
-    """Return a table for a rich console; intervals and p-values stand below their values."""
+def rich_table(table: Table, metrics: Sequence[str]) -> rich.table.Table:
+    """Return some columns of a table for a rich console; intervals and p-values stand below their values."""
     shown = rich.table.Table(title=Text(table.title), title_justify="left")
     for heading, count in zip(table.headings, table.counts, strict=True):
         shown.add_column(heading, justify="right" if count else "left", no_wrap=True)
-    for metric in table.metrics:
+    for metric in metrics:
         shown.add_column(COLUMNS[metric][0], justify="right", no_wrap=True)
     for section in table.sections:
         shown.add_section()
         for labels, row in section:
-            cells = ["\n".join(filter(None, table.numbers(row, metric))) for metric in table.metrics]
+            cells = ["\n".join(filter(None, table.numbers(row, metric))) for metric in metrics]
             shown.add_row(*(Text(word) for word in (*labels, *cells)))
     return shown
 
