@@ -1,35 +1,93 @@
-"""``python -m vln_clip.data``: says what the data folder holds, and builds the demo world."""
+"""``python -m vln_clip.data [list|make]``: says what the data folder holds, builds the demo world, makes R4R."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from vln_clip import log, setting
+from vln_clip.connectivity import NavTables
+from vln_clip.errors import InputError
 from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS
-from vln_clip.tasks.r2r_files import AUG_PATHS, AUG_PATHS_ADDRESS, PUBLIC_FILES, known_splits
+from vln_clip.tasks import r2r, r4r
+from vln_clip.tasks.r2r_files import AUG_PATHS, AUG_PATHS_ADDRESS, PUBLIC_FILES, known_splits, split_file
 
 CONNECTIVITY_ADDRESS = "https://github.com/peteanderson80/Matterport3DSimulator (its connectivity folder)"
+DEFAULT_VERB = "list"
+R4R_SPLITS = ("train", "val_seen", "val_unseen")
+DESCRIPTION = "Data sets: what is there, and what can be made of it. Without a word for what to do it lists."
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class List:
     """Say what the data folder holds and where the missing files can be had; build the demo world."""
 
     dataset: Literal["r2r", "demo"] = "r2r"
     """r2r looks into $VLN_CLIP_DATA; demo builds the demo world where it is not there yet"""
 
 
+@dataclass(frozen=True)
+class Make:
+    """Make a data set of another: r4r joins pairs of R2R's paths into long ones (Room-for-Room)."""
+
+    what: tyro.conf.Positional[Literal["r4r"]]
+    """what to make"""
+    out: Path
+    """folder for R4R_<split>.json"""
+    dataset: Literal["r2r", "demo"] = "r2r"
+    """whose paths to join; r2r looks into $VLN_CLIP_DATA, demo takes the demo world"""
+    splits: tuple[str, ...] = ()
+    """which; by default those of train, val_seen and val_unseen that are there"""
+    overwrite: bool = False
+    """replace files that are there"""
+
+
+Command = Annotated[List, tyro.conf.subcommand(DEFAULT_VERB)] | Annotated[Make, tyro.conf.subcommand("make")]
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
-    config = tyro.cli(DataConfig, args=argv, prog="python -m vln_clip.data")
+    """Run one of the commands."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words.insert(0, DEFAULT_VERB)
+    command: List | Make = tyro.cli(Command, args=words, prog="python -m vln_clip.data", description=DESCRIPTION)
+    if isinstance(command, Make):
+        make_r4r(command)
+    else:
+        list_files(command)
+
+
+def list_files(config: List) -> None:
+    """Log what the data folder holds and lacks."""
     folder = setting.dataset_folder(config.dataset)
     splits = [name for name in known_splits(folder) if (folder / "R2R" / f"R2R_{name}.json").is_file()]
     log.logger.info("%s: %s; splits: %s", config.dataset, folder.absolute(), ", ".join(splits) or "none")
     if config.dataset == "r2r":
         for name, address in missing(folder).items():
             log.logger.info("missing: %s, from %s", name, address)
+
+
+def make_r4r(config: Make) -> None:
+    """Write R4R's files of some splits; every target is looked at before the first is written."""
+    data = setting.dataset_folder(config.dataset)
+    splits = config.splits or tuple(name for name in R4R_SPLITS if (data / "R2R" / f"R2R_{name}.json").is_file())
+    if not splits:
+        split_file(config.dataset, R4R_SPLITS[0], data)  # raises: says where the file can be had
+    for name in splits:
+        if "/" in name or "@" in name:
+            raise InputError(f"--splits must be names of splits for make r4r, got {name!r}")
+        target = config.out / r4r.file_name(name)
+        if target.exists() and not config.overwrite:
+            raise InputError(f"file {target} exists already; --overwrite replaces it")
+    for name in splits:
+        split = r2r.read_split(config.dataset, name, data)
+        tables = NavTables.load(data / "connectivity", split.scans)
+        target = config.out / r4r.file_name(name)
+        items = r4r.join_paths(r2r.place_on_graph(split, tables), tables)
+        num_paths, num_instructions = r4r.write_r4r(target, items)
+        log.logger.info("%s: %d paths, %d instructions", target, num_paths, num_instructions)
 
 
 def missing(folder: Path) -> dict[str, str]:
