@@ -121,13 +121,26 @@ class NavTables:
         found = self._lookup.get((scan, viewpoint_id))
         if found is None:
             if scan not in self.scans:
-                raise InputError(f"unknown scan {scan!r}: it is not among the {len(self.scans)} loaded scans")
+                raise self._unknown(scan)
             raise InputError(f"scan {scan} has no included viewpoint {viewpoint_id!r}; check its connectivity file")
         return found
 
     def viewpoint_id(self, index: int) -> str:
         """Return the viewpoint id of a global index."""
         return self.viewpoint_ids[index]
+
+    def viewpoints(self, scan: str) -> np.ndarray:
+        """Return the global indices of a scan's viewpoints, (n,); an unknown scan is an ``InputError``."""
+        if scan not in self.scans:
+            raise self._unknown(scan)
+        return np.flatnonzero(self.scan_index == self.scans.index(scan))
+
+    def position_m(self, index: np.ndarray) -> np.ndarray:
+        """Return camera positions, (…, 3), of an array of global indices."""
+        return self.position[np.asarray(index)]
+
+    def _unknown(self, scan: str) -> InputError:
+        return InputError(f"unknown scan {scan!r}: it is not among the {len(self.scans)} loaded scans")
 
     def _pair(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return flat pair entries and whether both lie in one scan."""

@@ -25,3 +25,9 @@ class Graph(Protocol):
 
     def shortest_path(self, a: int, b: int) -> list[int]:
         """Return the viewpoints of the shortest path from ``a`` to ``b``, both included."""
+
+    def viewpoints(self, scan: str) -> np.ndarray:
+        """Return the global indices of a scan's viewpoints, (n,); ``InputError`` where the scan is unknown."""
+
+    def position_m(self, index: np.ndarray) -> np.ndarray:
+        """Return camera positions in Matterport's frame, (…, 3), of an array of global indices."""

@@ -9,6 +9,8 @@ from scipy.sparse.csgraph import shortest_path
 from vln_clip.errors import InputError
 
 KEYS = [("house", name) for name in "abcdz"] + [("other", name) for name in "ab"]
+# Along +y, cameras 1.5 m above the floor; z lies 3 m above c, on the next floor.
+POSITIONS_M = [(0, 0, 1.5), (0, 1, 1.5), (0, 3, 1.5), (0, 6, 1.5), (0, 3, 4.5), (0, 0, 1.5), (0, 1, 1.5)]
 EDGES_M = {(0, 1): 1.0, (1, 2): 2.0, (2, 3): 3.0, (5, 6): 1.0}
 
 
@@ -39,3 +41,11 @@ class ToyGraph:
         while path[0] != a:
             path.insert(0, int(self.previous[a, path[0]]))
         return path
+
+    def viewpoints(self, scan: str) -> np.ndarray:
+        if scan not in ("house", "other"):
+            raise InputError(f"unknown scan {scan}")
+        return np.array([index for index, key in enumerate(KEYS) if key[0] == scan])
+
+    def position_m(self, index: np.ndarray) -> np.ndarray:
+        return np.array(POSITIONS_M, np.float64)[index]
