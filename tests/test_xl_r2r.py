@@ -5,14 +5,13 @@ import time
 import pytest
 
 from tests.golden import SHARED, needs_shared
-from vln_clip.tasks.r2r import Split, read_split
+from vln_clip.tasks.datasets import Split, read_split
 from vln_clip.tasks.text import UNK, Vocabulary
 from vln_clip.tasks.tokenizers import find_tokenizer
 
 
 def chinese(split: str, keep_empty: bool = True) -> Split:
-    file = SHARED / "data" / "XL-R2R" / f"R2R_{split}_zh.json"
-    return read_split("r2r", str(file), SHARED / "data", keep_empty=keep_empty)
+    return read_split("xl-r2r", split, SHARED / "data", keep_empty=keep_empty)
 
 
 @needs_shared

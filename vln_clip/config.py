@@ -256,7 +256,9 @@ PRESETS = {
     "demo-rxr": replace(
         _DEMO,
         dataset="demo-rxr",
-        follower=replace(_DEMO.follower, teacher="guide", reward="ndtw", max_input=160, max_action=20),
+        follower=replace(
+            _DEMO.follower, iters=600, eval_every=100, teacher="guide", reward="ndtw", max_input=160, max_action=20
+        ),
         speaker=replace(_DEMO.speaker, max_decode=120),
     ),
 }
