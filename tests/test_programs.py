@@ -251,7 +251,7 @@ def test_the_console_script_runs_programs_by_their_verbs(world, monkeypatch, cap
     assert all(verb in usage for verb in __main__.PROGRAMS)
 
 
-@pytest.mark.parametrize("program", [train, evaluate, submit, data])
+@pytest.mark.parametrize("program", [train, evaluate, submit])
 def test_every_program_explains_its_flags(program, capsys):
     with pytest.raises(SystemExit) as stopped:
         program.main(["--help"])

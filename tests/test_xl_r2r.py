@@ -5,7 +5,8 @@ import time
 import pytest
 
 from tests.golden import SHARED, needs_shared
-from vln_clip.tasks.datasets import Split, read_split
+from vln_clip.tasks.datasets import read_split
+from vln_clip.tasks.split import Split
 from vln_clip.tasks.text import UNK, Vocabulary
 from vln_clip.tasks.tokenizers import find_tokenizer
 
