@@ -29,7 +29,13 @@ def find_warnings(document: Document, walks: Mapping[str, Prediction], layout: s
         checks.append((REPEATED, _repeats, "paths name a viewpoint twice in a row: leave turns in place out"))
     else:
         checks.append((DEGREES, _in_degrees, "trajectories have headings beyond 2π or elevations beyond π/2: degrees?"))
-        checks.append((NO_ANGLES, _without_angles, "trajectories hold viewpoints without angles, which servers accept"))
+        checks.append(
+            (
+                NO_ANGLES,
+                _without_angles,
+                "trajectories hold viewpoints without angles, which R2R's server is said to accept",
+            )
+        )
     found = [
         _about(kind, [place for place, walk in walks.items() if is_odd(walk)], text) for kind, is_odd, text in checks
     ]

@@ -216,9 +216,7 @@ def test_an_array_and_an_empty_line_are_no_rxr_submission(tmp_path):
 
 
 def test_files_of_languages_are_merged_and_sorted(tmp_path):
-    parts = [save(tmp_path, lines(GUIDE[k:]), f"{k}.jsonl") for k in (2,)] + [
-        save(tmp_path, lines(GUIDE[:2]), "b.jsonl")
-    ]
+    parts = [save(tmp_path, lines(GUIDE[2:]), "te.jsonl"), save(tmp_path, lines(GUIDE[:2]), "en-hi.jsonl")]
     out = tmp_path / "all.jsonl"
     log.program(submit.main, ["--merge", *map(str, parts), "--out", str(out)])
     assert out.read_text() == lines(GUIDE)

@@ -183,12 +183,12 @@ def merge(config: SubmitConfig) -> Report | None:
     named = config.dataset != "auto"
     dataset = setting.find_dataset(config.dataset) if named else "rxr"
     style, split = _style(config, dataset, config.out)
+    data = setting.open_setting(dataset, [split], setting.pick_device("cpu"), words=()) if named else None
     num_written = merge_lines(config.merge, config.out)
     log.logger.info("wrote %s: %d predictions of %d files", config.out, num_written, len(config.merge))
-    if not named:
+    if data is None:
         log.logger.warning("not checked against a split: --dataset rxr does that where RxR is in $VLN_CLIP_DATA")
         return None
-    data = setting.open_setting(dataset, [split], setting.pick_device("cpu"), words=())
     return check(data, split, style, config.out)
 
 
