@@ -17,12 +17,21 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: the file is missing, unreadable or a truncated archive.
     """
+    return unpack(read_packed(path), path)
+
+
+def read_packed(path: Path) -> bytes:
+    """Return a file's content as it is; a file that cannot be read is an ``InputError``."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"file {path} does not exist") from None
     except OSError as error:
         raise InputError(f"file {path} cannot be read: {error.strerror or error}") from None
+
+
+def unpack(content: bytes, path: Path) -> bytes:
+    """Unpack content that is gzipped; ``path`` names the file in the error."""
     if not content.startswith(GZIP_MAGIC):
         return content
     try:

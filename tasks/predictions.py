@@ -1,52 +1,52 @@
 """Prediction files: reading, matching with a split's episodes, checking the walks.
 
-A file is a JSON list of ``{"instr_id", "trajectory": [[viewpoint, heading, elevation], ...]}``, plain or gzipped;
-other keys are ignored. Nothing here needs goals, so test splits are checked by the same code.
+Every discrete format in circulation is read, told by content: R2R's ``{"instr_id", "trajectory"}`` with elements
+``[viewpoint, heading, elevation]``, ``[viewpoint]`` or the viewpoint alone, with the several viewpoints of one step
+that DUET writes, or with the numbers that CLIP-ViL writes for RxR; and RxR's ``{"instruction_id", "path"}``, guide and
+follower files included. As array or as lines, plain or gzipped; other keys are ignored. Nothing here needs goals.
 """
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vln_clip.errors import InputError
 from vln_clip.records import Episode, Pose, Prediction
-from vln_clip.tasks.files import is_finite, parse_json, read_bytes
+from vln_clip.tasks.documents import read_document
+from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.graph import Graph
+from vln_clip.tasks.problems import (
+    BYTE_ORDER_MARK,
+    EMPTY_LINE,
+    JUMP,
+    UNKNOWN_VIEWPOINT,
+    WRONG_START,
+    Problem,
+    require_none,
+)
+
+__all__ = ["JUMP", "check_walks", "match", "pad", "parse_item", "read_predictions", "require_none"]
 
 logger = logging.getLogger(__name__)
 
-MALFORMED, DUPLICATE, UNKNOWN, MISSING = "malformed items", "duplicate ids", "unknown ids", "missing ids"
-WRONG_START, UNKNOWN_VIEWPOINT, JUMP = "wrong starts", "unknown viewpoints", "jumps"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one prediction: its kind (a constant above) and a sentence that names the instruction."""
-
-    kind: str
-    message: str
+HARMLESS = (BYTE_ORDER_MARK, EMPTY_LINE)  # to this reader; a server may refuse them
+ANNOTATION_KEYS = {"path_id", "instructions", "path"}
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a prediction file; the first malformed item is an error.
+    """Read a prediction file of any discrete format; the first malformed item is an error.
 
     Raises:
-        InputError: the message names the file, the item and what was expected.
+        InputError: the message names the file, the item or line and what was expected.
     """
-    return [parse_item(item, f"{path}: item {position}") for position, item in enumerate(read_items(path))]
-
-
-def read_items(path: Path) -> list:
-    """Return the items of a prediction file, unchecked but for being in a list."""
-    items = parse_json(read_bytes(path), path)
-    if not isinstance(items, list):
-        raise InputError(f"file {path} must be a JSON list of predictions, got {type(items).__name__}")
-    return items
+    document = read_document(path)
+    fault = next((problem for problem in document.problems if problem.kind not in HARMLESS), None)
+    if fault is not None:
+        raise InputError(f"{path}: {fault}")
+    return [parse_item(item, f"{path}: {place}") for place, item in document.items]
 
 
 def parse_item(item: object, where: str) -> Prediction:
@@ -59,31 +59,67 @@ def parse_item(item: object, where: str) -> Prediction:
     Returns:
         The prediction; heading and elevation are NaN where only viewpoint ids are given.
     """
-    if not isinstance(item, dict) or "instr_id" not in item or "trajectory" not in item:
-        raise InputError(f"{where} must be an object with instr_id and trajectory, got {item!r:.80}")
-    instr_id, trajectory = item["instr_id"], item["trajectory"]
+    if isinstance(item, dict) and "instr_id" in item and "trajectory" in item:
+        id_key, path_key = "instr_id", "trajectory"
+    elif isinstance(item, dict) and "instruction_id" in item and "path" in item:
+        id_key, path_key = "instruction_id", "path"
+    else:
+        raise InputError(
+            f"{where} must be an object with instr_id and trajectory, or instruction_id and path, {found(item)}"
+        )
+    instr_id, trajectory = item[id_key], item[path_key]
     if isinstance(instr_id, bool) or not isinstance(instr_id, str | int):
-        raise InputError(f"{where}: instr_id must be a string or a number, got {instr_id!r:.80}")
+        raise InputError(f"{where}: {id_key} must be a string or a number, got {instr_id!r:.80}")
     if not isinstance(trajectory, list):
-        raise InputError(f"{where}: trajectory of {instr_id} must be a list, got {trajectory!r:.80}")
+        raise InputError(f"{where}: {path_key} of {instr_id} must be a list, got {trajectory!r:.80}")
     if not trajectory:
-        raise InputError(f"{where}: trajectory of {instr_id} must hold at least the start, got an empty list")
-    return Prediction(str(instr_id), tuple(_pose(element, instr_id, where) for element in trajectory))
+        raise InputError(f"{where}: {path_key} of {instr_id} must hold at least the start, got an empty list")
+    poses: list[Pose] = []
+    for element in trajectory:
+        step = parse_step(element)
+        if not step:
+            raise InputError(
+                f"{where}: elements of the {path_key} of {instr_id} must be [viewpoint, heading, elevation] with "
+                f"finite angles in radians, or viewpoint ids, got {element!r:.80}"
+            )
+        poses += step
+    return Prediction(str(instr_id), tuple(poses))
 
 
-def _pose(element: object, instr_id: str | int, where: str) -> Pose:
-    """Check one element of a trajectory: a viewpoint id, alone or with two angles."""
+def is_annotation(item: object) -> bool:
+    """Return whether an item is a path with its instructions: R2R's data in place of predictions."""
+    return isinstance(item, dict) and item.keys() >= ANNOTATION_KEYS
+
+
+def found(item: object) -> str:
+    """Say what an item is that is no prediction."""
+    if is_annotation(item):
+        return f"but is an annotation (it has {', '.join(sorted(ANNOTATION_KEYS))}): was a data file given?"
+    if isinstance(item, dict):
+        return f"got the keys {', '.join(repr(key) for key in list(item)[:6]) or '(none)'}"
+    return f"got {item!r:.80}"
+
+
+def parse_step(element: object) -> list[Pose]:
+    """Return the poses of one element of a trajectory, none where it is malformed; angles left out are NaN.
+
+    Several viewpoints in one element are the way of one decision: DUET walks back through known places so.
+    """
     values: list = element if isinstance(element, list) else [element]
-    if len(values) in (1, 3) and isinstance(values[0], str):
-        if len(values) == 1:
-            return values[0], math.nan, math.nan
-        heading, elevation = values[1:]
-        if is_finite(heading) and is_finite(elevation):
-            return values[0], float(heading), float(elevation)
-    raise InputError(
-        f"{where}: elements of the trajectory of {instr_id} must be [viewpoint, heading, elevation] with finite "
-        f"angles in radians, or a viewpoint id, got {element!r:.80}"
-    )
+    if values and all(isinstance(value, str) and not _is_number(value) for value in values):
+        return [(viewpoint, math.nan, math.nan) for viewpoint in values]
+    if len(values) == 3 and isinstance(values[0], str) and is_finite(values[1]) and is_finite(values[2]):
+        return [(values[0], float(values[1]), float(values[2]))]
+    return []
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a string is an angle in quotes; viewpoint ids of Matterport3D have 32 digits, some only 0-9."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return len(text) < 30
 
 
 def match(
@@ -124,50 +160,74 @@ def check_walks(
         graph: navigation graphs.
 
     Returns:
-        Viewpoint indices of each trajectory with consecutive repeats collapsed (cut before an unknown viewpoint),
-        and at most one problem of each kind per trajectory.
+        Viewpoint indices of each trajectory with consecutive repeats collapsed (-1 for an unknown viewpoint), and
+        every problem found; its ``row`` is the position of the prediction.
     """
+    scans = sorted({episode.scan for episode in episodes})
     walks, problems = [], []
-    for prediction, episode in zip(predictions, episodes, strict=True):
-        walk, problem = _walk(prediction, episode, graph)
+    for row, (prediction, episode) in enumerate(zip(predictions, episodes, strict=True)):
+        walk, found = _walk(prediction, episode, scans, graph)
         walks.append(walk)
-        problems += problem
+        problems += [Problem(kind, message, row=row) for kind, message in found]
     padded = pad(walks)
     starts, ends = padded[:, :-1], padded[:, 1:]
-    wrong = ends >= 0  # (N, T - 1)
+    wrong = (starts >= 0) & (ends >= 0)  # (N, T - 1)
     wrong[wrong] = ~graph.is_edge(starts[wrong], ends[wrong])
-    for row in np.flatnonzero(wrong.any(1)).tolist():
-        hop = int(wrong[row].argmax())
+    lengths_m = graph.distance_m(starts[wrong], ends[wrong])
+    for (row, hop), length_m in zip(np.argwhere(wrong).tolist(), lengths_m.tolist(), strict=True):
         a, b = (graph.viewpoint_id(walks[row][k]) for k in (hop, hop + 1))
-        problems.append(
-            Problem(
-                JUMP,
-                f"every hop of a trajectory must be an edge of the navigation graph, got a jump in "
-                f"{episodes[row].instr_id} from {a} to {b} (scan {episodes[row].scan})",
-            )
+        message = (
+            f"every hop of a trajectory must be an edge of the navigation graph, got a jump in "
+            f"{episodes[row].instr_id} from {a} to {b} (scan {episodes[row].scan}, move {hop + 1}, {_length(length_m)})"
         )
+        problems.append(Problem(JUMP, message, row=row))
     return walks, problems
 
 
-def _walk(prediction: Prediction, episode: Episode, graph: Graph) -> tuple[list[int], list[Problem]]:
-    """Return the viewpoint indices of one trajectory and what is wrong with its ids."""
+def _length(length_m: float) -> str:
+    """Say how long a hop along the graph is."""
+    return f"{length_m:.1f} m along the graph" if math.isfinite(length_m) else "no way between them"
+
+
+def _walk(
+    prediction: Prediction, episode: Episode, scans: Iterable[str], graph: Graph
+) -> tuple[list[int], list[tuple[str, str]]]:
+    """Return the viewpoint indices of one trajectory, and kind and message of what is wrong with its ids."""
     walk: list[int] = []
     problems = []
+    name = episode.instr_id
+    first, last = prediction.trajectory[0][0], prediction.trajectory[-1][0]
+    if first != episode.start:
+        hint = "; it ends there: is it reversed?" if last == episode.start else ""
+        if _has(graph, episode.scan, first) and _has(graph, episode.scan, episode.start):
+            ends = (np.array([graph.index(episode.scan, viewpoint)]) for viewpoint in (episode.start, first))
+            hint = hint or ("; the two are neighbors: was the start left out?" if graph.is_edge(*ends)[0] else "")
+        message = f"trajectory of {name} must start at viewpoint {episode.start}, got {first}{hint}"
+        problems.append((WRONG_START, message))
     previous = None
-    start = prediction.trajectory[0][0]
-    if start != episode.start:
-        message = f"trajectory of {episode.instr_id} must start at viewpoint {episode.start}, got {start}"
-        problems.append(Problem(WRONG_START, message))
     for viewpoint, _, _ in prediction.trajectory:
         if viewpoint == previous:
             continue
         previous = viewpoint
         try:
             walk.append(graph.index(episode.scan, viewpoint))
-        except InputError as error:
-            message = f"trajectory of {episode.instr_id}: viewpoint {viewpoint!r} of scan {episode.scan}: {error}"
-            return walk, [*problems, Problem(UNKNOWN_VIEWPOINT, message)]
+        except InputError:
+            walk.append(-1)
+            elsewhere = [scan for scan in scans if _has(graph, scan, viewpoint)]
+            hint = f"; it is of scan {elsewhere[0]}: is this another instruction's?" if elsewhere else ""
+            where = f"scan {episode.scan}"
+            message = f"trajectory of {name}: viewpoint {viewpoint!r} is not in the graph of {where}{hint}"
+            problems.append((UNKNOWN_VIEWPOINT, message))
     return walk, problems
+
+
+def _has(graph: Graph, scan: str, viewpoint: str) -> bool:
+    """Return whether a scan has a viewpoint."""
+    try:
+        graph.index(scan, viewpoint)
+    except InputError:
+        return False
+    return True
 
 
 def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -176,11 +236,3 @@ def pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
     padded = np.full((len(rows), max(1, lengths.max(initial=0))), -1, np.int64)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = [index for row in rows for index in row]
     return padded
-
-
-def require_none(problems: Sequence[Problem]) -> None:
-    """Raise the first problem as an ``InputError`` that also counts them all."""
-    if problems:
-        counts = Counter(problem.kind for problem in problems)
-        rest = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        raise InputError(f"{problems[0].message}" + (f" (in all: {rest})" if len(problems) > 1 else ""))

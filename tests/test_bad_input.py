@@ -254,9 +254,13 @@ def test_bad_predictions_are_refused(world, tmp_path, capsys, change, message):
 @pytest.mark.parametrize(("change", "message"), FAULTS)
 def test_bad_submissions_are_refused(world, tmp_path, capsys, change, message):
     path = write_predictions(world, tmp_path / "p.json.gz", change=change)
-    told = refused(capsys, submit.main, ["--dataset", "r2r", "--split", "val_unseen", "--validate", path])
-    assert told.startswith(f"submission {path} is not valid")
-    assert message in told
+    with pytest.raises(SystemExit) as stopped:
+        log.program(submit.main, ["--dataset", "r2r", "--split", "val_unseen", "--validate", str(path)])
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert told.err.splitlines()[-1].startswith(f"error: submission {path} is not valid: problems listed above: ")
+    assert told.out.startswith(f"{path}: not valid, ")
+    assert message in told.out
 
 
 def test_missing_and_jumping_predictions_can_be_allowed(world, tmp_path):

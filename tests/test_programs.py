@@ -54,7 +54,7 @@ def test_training_writes_a_valid_submission(world, capsys):
     assert set(items[0]) == {"instr_id", "trajectory"}
     assert [len(pose) for pose in items[0]["trajectory"]] == [3] * len(items[0]["trajectory"])
     log.program(submit.main, ["--dataset", "r2r", "--split", "test", "--validate", str(path)])
-    assert "valid, 12 predictions for 12 instructions" in capsys.readouterr().err
+    assert f"{path}: valid, 12 predictions for 12 instructions" in capsys.readouterr().out
     about = json.loads((world.runs / "toy" / "submission_test.about.json").read_text())
     assert (about["agent"], about["features"]) == ("back_translated", "toy")
 

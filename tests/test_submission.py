@@ -51,9 +51,9 @@ def test_viewpoint_ids_alone_are_accepted_and_leave_the_angles_unknown(tmp_path)
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ("[{", r"mine\.json must be JSON"),
-        ({"1_0": []}, r"mine\.json must be a JSON list of predictions, got dict"),
-        (["1_0"], r"mine\.json: item 0 must be an object with instr_id and trajectory, got '1_0'"),
+        ("[{", r"mine\.json: the file ends in the middle of an item: it was cut off after 2 characters"),
+        ({"1_0": []}, r"mine\.json: the file must be an array of predictions, but is one object with the keys '1_0'"),
+        (["1_0"], r"mine\.json: item 0 must be an object with instr_id and trajectory, or .* and path, got '1_0'"),
         ([{"instr_id": "1_0"}], "item 0 must be an object with instr_id and trajectory"),
         ([entry("1_0"), entry(None)], "item 1: instr_id must be a string or a number, got None"),
         ([{"instr_id": "1_0", "trajectory": "abc"}], "trajectory of 1_0 must be a list, got 'abc'"),
@@ -114,7 +114,8 @@ def test_a_written_submission_comes_back_and_is_valid(tmp_path, name):
     assert read_predictions(file) == given
     report = validate_submission(file, EPISODES, ToyGraph())
     assert report.problems == ()
-    assert str(report) == f"{file}: valid, 3 predictions for 3 instructions"
+    assert report.lines()[0] == f"{file}: valid, 3 predictions for 3 instructions"
+    assert [problem.kind for problem in report.warnings] == (["packed files"] if name.endswith(".gz") else [])
     report.require_valid()
     assert [path.name for path in file.parent.iterdir()] == [file.name], "no temporary file is left"
 
@@ -148,13 +149,21 @@ def test_a_submission_that_cannot_be_written_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("items", "counts", "message"),
     [
-        ([entry("1_0")], {"missing ids": 2}, "instr_id 1_1 has no prediction"),
-        ([entry("1_0", "")], {"malformed items": 1}, "item 2: trajectory of 1_0 must hold at least the start"),
-        ([entry("1_0"), entry("1_0")], {"duplicate ids": 1}, "item 3: instr_id 1_0 came before"),
-        ([entry("1_0"), entry("9_9")], {"unknown ids": 1}, "item 3: instr_id 9_9 is not in the split"),
+        ([entry("1_0")], {"missing ids": 2}, "2 of 3 instructions have no prediction: 1_1, 2_0"),
+        ([entry("1_0", "")], {"empty trajectories": 1}, "item 2: trajectory of 1_0 must hold at least the start"),
+        ([entry("1_0"), entry("1_0")], {"duplicate ids": 1}, "item 3: id 1_0 came before, at item 2"),
+        ([entry("1_0"), entry("9_9")], {"unknown ids": 1}, "item 3: id 9_9 is not in the split"),
         ([entry("1_0", "bc")], {"wrong starts": 1}, "trajectory of 1_0 must start at viewpoint a, got b"),
-        ([entry("1_0", "acd")], {"jumps": 1}, r"a jump in 1_0 from a to c \(scan house\)"),
-        ([entry("1_0", "abq")], {"unknown viewpoints": 1}, "trajectory of 1_0: viewpoint 'q' of scan house"),
+        (
+            [entry("1_0", "acd")],
+            {"jumps": 1},
+            r"item 2: .* a jump in 1_0 from a to c \(scan house, move 1, 3\.0 m along the graph\)",
+        ),
+        (
+            [entry("1_0", "abq")],
+            {"unknown viewpoints": 1},
+            "trajectory of 1_0: viewpoint 'q' is not in the graph of scan house",
+        ),
         ([entry("1_0", "da")], {"wrong starts": 1, "jumps": 1}, "in all: 1 wrong starts, 1 jumps"),
     ],
 )
@@ -168,18 +177,24 @@ def test_what_is_wrong_with_a_submission_is_counted_and_named(tmp_path, items, c
     assert all(f"{kind}: {count}" in str(report) for kind, count in counts.items())
 
 
-def test_only_the_first_few_problems_of_a_kind_are_printed(tmp_path):
-    many = [episode(f"{k}_0") for k in range(9)]
-    text = str(validate_submission(write(tmp_path, []), many, ToyGraph()))
-    assert "missing ids: 9" in text
-    assert text.count("has no prediction") == 3
+def test_every_problem_is_printed_up_to_a_limit_and_then_counted(tmp_path):
+    many = [episode(f"{k}_0") for k in range(50)]
+    report = validate_submission(write(tmp_path, [entry(e.instr_id, "bc") for e in many]), many, ToyGraph())
+    assert str(report).count("must start at viewpoint a, got b") == 40
+    assert report.lines()[-1] == "  … and 10 more wrong starts (--all prints them)"
+    assert len(report.lines(everything=True)) == 51
 
 
-def test_angles_left_out_are_noted_and_no_problem(tmp_path):
-    items = [{"instr_id": e.instr_id, "trajectory": ["a", "b"]} for e in EPISODES]
+def test_all_missing_ids_are_printed_when_asked_for(tmp_path):
+    report = validate_submission(write(tmp_path, [entry("1_0")]), EPISODES, ToyGraph())
+    assert report.lines(everything=True)[-2:] == ["    1_1", "    2_0"]
+
+
+def test_angles_left_out_are_a_warning(tmp_path):
+    items = [{"instr_id": e.instr_id, "trajectory": [["a"], ["b"]]} for e in EPISODES]
     report = validate_submission(write(tmp_path, items), EPISODES, ToyGraph())
     assert not report.problems
-    assert "note: 3 trajectories hold viewpoint ids without angles" in str(report)
+    assert "warning: 3 trajectories hold viewpoints without angles" in str(report)
 
 
 @pytest.fixture(scope="module")

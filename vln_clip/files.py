@@ -3,7 +3,7 @@
 import gzip
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def save_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file atomically; gzipped where its name ends in ``.gz``. NaN and infinity raise ``ValueError``."""
-    content = (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    if path.suffix == ".gz":
-        content = gzip.compress(content, mtime=0)
+    _save_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def save_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write one JSON value per line, atomically; gzip and numbers as for ``save_json``."""
+    _save_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
+
+
+def _save_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    content = gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 

@@ -11,6 +11,7 @@ from vln_clip.job import Job, criteria
 from vln_clip.rollout import Agent
 from vln_clip.run import LAST
 from vln_clip.setting import build_follower
+from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.statistics import summarize_by
 from vln_clip.tasks.submission import write_submission
 
@@ -85,8 +86,9 @@ def write_test_submission(job: Job, stage: str) -> None:
     table = job.setting.table(test)
     follower = load_stage(job, stage, BEST, job.world)
     walks = walk_split(job.world, follower, table, job.config.follower.max_action)
-    path = job.run.folder / f"submission_{test}.json"
-    write_submission(path, predictions(job.world, table, walks))
+    style = job.setting.dataset.submission
+    path = job.run.folder / f"submission_{test}{find_format(style).ending}"
+    write_submission(path, predictions(job.world, table, walks), style)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
     if job.unlabelled is not None:
         about["unlabelled_paths"] = job.unlabelled_source

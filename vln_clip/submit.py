@@ -1,46 +1,77 @@
-"""``python -m vln_clip.submit``: writes the R2R submission of a checkpoint, or validates one."""
+"""``python -m vln_clip.submit``: writes, merges, converts or validates leaderboard submissions."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from vln_clip import files, log, setting
+from vln_clip import checkpoint, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
-from vln_clip.tasks.submission import validate_submission, write_submission
+from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, PUBLIC_SPLITS, read_split
+from vln_clip.tasks.formats import find_format
+from vln_clip.tasks.predictions import read_predictions
+from vln_clip.tasks.submission import Report, SplitOf, merge_lines, write_submission
+
+MODES = "--checkpoint FOLDER (let it walk), --validate FILE (check), --merge FILES --out FILE or --from FILE --out FILE"
 
 
 @dataclass(frozen=True)
 class SubmitConfig:
-    """Write the leaderboard submission of a checkpoint, or validate one before it is uploaded."""
+    """Write, merge, convert or validate a leaderboard submission; what is written is validated too."""
 
     checkpoint: Path | None = None
-    """folder of a run or of one of its checkpoints"""
+    """let this run (folder of a run or of one of its checkpoints) walk the split and write what it did"""
     validate: Path | None = None
-    """submission (.json or .json.gz) to check: every id once, right starts, every hop an edge"""
+    """check a submission, plain or gzipped: format, every id once, right starts, every hop an edge"""
+    merge: tuple[Path, ...] = ()
+    """merge the per-language files of RxR into --out"""
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """convert a prediction file of any format into the data set's, --out"""
     dataset: str = "auto"
-    """demo, r2r or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it"""
-    split: str = "test"
-    """split to write or to check"""
+    """name of a data set, or auto: the checkpoint's own, or r2r where $VLN_CLIP_DATA holds it, else demo"""
+    split: str | None = None
+    """split to write or to check; by default the one that the server scores"""
+    language: str | None = None
+    """one language of a multilingual data set, as --merge takes its files; by default all, or the checkpoint's own"""
+    format: str | None = None
+    """format of the submission; by default the data set's"""
     out: Path | None = None
-    """file to write; by default submission_SPLIT.json in the checkpoint's folder"""
+    """file to write; with --checkpoint by default submission_SPLIT.json (RxR: .jsonl) in its folder"""
+    json: Path | None = None
+    """also write the report to this file"""
+    all: bool = False
+    """print every problem, however many"""
     features: str | None = None
-    """other features of the same width"""
+    """with --checkpoint: other features of the same width"""
     device: str = "auto"
-    """cpu, cuda, …"""
+    """with --checkpoint: cpu, cuda, …"""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program."""
     config = tyro.cli(SubmitConfig, args=argv, prog="python -m vln_clip.submit")
-    if (config.checkpoint is None) == (config.validate is None):
-        raise InputError("give either --checkpoint FOLDER to write a submission or --validate FILE to check one")
-    if config.validate is not None:
-        validate(config, config.validate)
+    _check_flags(config)
+    report: Report | None
+    if config.checkpoint is not None:
+        report = write(config, config.checkpoint)
+    elif config.validate is not None:
+        report = validate(config, config.validate)
+    elif config.source is not None:
+        report = convert(config, config.source)
     else:
-        assert config.checkpoint is not None
-        write(config, config.checkpoint)
+        report = merge(config)
+    if report is None:
+        return
+    print("\n".join(report.lines(config.all)))
+    if config.json is not None:
+        files.save_json(config.json, report.to_json())
+    if report.problems:
+        total = sum(problem.count for problem in report.problems)
+        raise InputError(f"submission {report.file} is not valid: problems listed above: {total}")
 
 
 def cli() -> None:
@@ -48,30 +79,129 @@ def cli() -> None:
     log.program(main)
 
 
-def validate(config: SubmitConfig, path: Path) -> None:
-    """Check a submission; anything wrong is an ``InputError`` that counts the problems and names the first."""
+def _check_flags(config: SubmitConfig) -> None:
+    """Refuse flags that contradict each other."""
+    modes = {"--checkpoint": config.checkpoint, "--validate": config.validate, "--from": config.source}
+    given = [name for name, value in (modes | {"--merge": config.merge or None}).items() if value is not None]
+    if len(given) != 1:
+        raise InputError(f"give either {MODES}, got {' and '.join(given) or 'none of them'}")
+    (mode,) = given
+    for name, value in (("--features", config.features), ("--device", None if config.device == "auto" else "")):
+        if value is not None and mode != "--checkpoint":
+            raise InputError(f"{name} is for --checkpoint: with {mode} no agent walks; leave it out")
+    if mode == "--validate" and config.out is not None:
+        raise InputError("--out is for what is written, but --validate only checks; --json FILE takes its report")
+    if mode in ("--merge", "--from") and config.out is None:
+        raise InputError(f"{mode} needs --out FILE for what it writes")
+    if config.out is not None and config.out in (config.source, *config.merge):
+        raise InputError(f"--out must be another file than what is read, got {config.out} for both")
+    if config.format is not None:
+        find_format(config.format)
+
+
+def _style(config: SubmitConfig, dataset: str, out: Path | None = None) -> tuple[str, str]:
+    """Return format and split; a name to write to must end as the format's files do."""
+    style = config.format or DATASETS[dataset].submission
+    row = find_format(style)
+    if out is not None and not out.name.removesuffix(".gz").endswith(row.ending):
+        raise InputError(f"--out must end in {row.ending} or {row.ending}.gz for a submission of {style}, got {out}")
+    tests = DATASETS[dataset].tests
+    if config.split is None and not tests:
+        raise InputError(f"--split must be given for {dataset}, which has no test split of its own")
+    return style, config.split or tests[0]
+
+
+def _open(config: SubmitConfig, dataset: str, split: str) -> setting.Setting:
+    """Open a split whose words nobody reads."""
+    device, language = setting.pick_device("cpu"), config.language or ALL_LANGUAGES
+    return setting.open_setting(dataset, [split], device, vocabulary=setting.NO_WORDS, language=language)
+
+
+def validate(config: SubmitConfig, path: Path) -> Report:
+    """Check a submission against its split."""
     dataset = setting.find_dataset(config.dataset)
-    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), vocabulary=setting.NO_WORDS)
-    report = validate_submission(path, data.splits[config.split].episodes, data.tables)
-    report.require_valid()
-    log.logger.info("%s", report)
+    style, split = _style(config, dataset)
+    return check(_open(config, dataset, split), split, style, path)
 
 
-def write(config: SubmitConfig, path: Path) -> None:
+def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
+    """Check a submission with the row of its format."""
+    row = find_format(style)
+    episodes = data.splits[split].episodes
+    run = row.function("validate")
+    report: Report
+    if row.on_graph:
+        report = run(path, episodes, data.tables, _other_splits(data, split))
+    else:
+        report = run(path, [episode.instr_id for episode in episodes])
+    return report
+
+
+def _other_splits(data: setting.Setting, split: str) -> SplitOf:
+    """Return what finds an id in the other splits; they are read when it is first called."""
+
+    @cache
+    def known() -> dict[str, str]:
+        return {instr_id: name for name, ids in _ids_of_splits(data, split) for instr_id in ids}
+
+    return lambda instr_id: known().get(instr_id)
+
+
+def _ids_of_splits(data: setting.Setting, split: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the ids of the data set's other splits, as far as they are there."""
+    for name in (*PUBLIC_SPLITS, *data.dataset.tests):
+        if name == split:
+            continue
+        try:
+            read = read_split(data.dataset.name, name, data.data)
+        except InputError as error:  # the others only serve a hint
+            log.logger.debug("split %s is not looked at: %s", name, error)
+            continue
+        yield name, [episode.instr_id for episode in read.episodes]
+
+
+def write(config: SubmitConfig, path: Path) -> Report:
     """Let a checkpoint walk the split and write what it did."""
     device = setting.pick_device(config.device)
-    dataset = None if config.dataset == "auto" else setting.find_dataset(config.dataset)
-    loaded = setting.load_follower(path, dataset, [config.split], device, config.features)
-    table = loaded.setting.table(config.split)
+    if config.dataset == "auto":
+        dataset = checkpoint.load(setting.find_checkpoint(path)).header["dataset"]
+    else:
+        dataset = setting.find_dataset(config.dataset)
+    style, split = _style(config, dataset, config.out)
+    loaded = setting.load_follower(path, dataset, [split], device, config.features, language=config.language)
+    table = loaded.setting.table(split)
     walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
-    name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in config.split)
-    out = config.out or setting.find_checkpoint(path) / f"submission_{name}.json"
-    write_submission(out, predictions(loaded.world, table, walks))
+    name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in split)
+    out = config.out or setting.find_checkpoint(path) / f"submission_{name}{find_format(style).ending}"
+    write_submission(out, predictions(loaded.world, table, walks), style)
     about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     files.save_json(out.with_suffix(".about.json"), about)
-    report = validate_submission(out, loaded.setting.splits[config.split].episodes, loaded.setting.tables)
-    report.require_valid()
-    log.logger.info("%s", report)
+    return check(loaded.setting, split, style, out)
+
+
+def convert(config: SubmitConfig, source: Path) -> Report:
+    """Write a prediction file in the format of the data set."""
+    assert config.out is not None
+    dataset = setting.find_dataset(config.dataset)
+    style, split = _style(config, dataset, config.out)
+    data = _open(config, dataset, split)
+    write_submission(config.out, read_predictions(source), style)
+    return check(data, split, style, config.out)
+
+
+def merge(config: SubmitConfig) -> Report | None:
+    """Merge per-language files, and check them against the split where the data set is named."""
+    assert config.out is not None
+    named = config.dataset != "auto"
+    dataset = setting.find_dataset(config.dataset) if named else "rxr"
+    style, split = _style(config, dataset, config.out)
+    data = _open(config, dataset, split) if named else None
+    num_written = merge_lines(config.merge, config.out)
+    log.logger.info("wrote %s: %d predictions of %d files", config.out, num_written, len(config.merge))
+    if data is None:
+        log.logger.warning("not checked against a split: --dataset rxr does that where RxR is in $VLN_CLIP_DATA")
+        return None
+    return check(data, split, style, config.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""The formats of leaderboard submissions: one row each; which data set is submitted in which stands in its own row.
+
+Rows name functions that are imported when they are called for. Sources: R2R's is that of its EvalAI challenge; RxR's
+server does not document its own publicly, so the row follows the keys of RxR's guide files (specification 8.5).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vln_clip.errors import unknown_name
+from vln_clip.registry import resolve
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of submissions.
+
+    Attributes:
+        ending: of its files' names; ``.gz`` may follow.
+        write: ``(path, predictions)``.
+        read: ``(path) -> predictions``.
+        validate: ``(path, episodes, graph, split_of) -> Report``, or ``(path, ids, starts) -> Report`` off the graph.
+        on_graph: predictions are walks along the navigation graph, not positions in metres.
+    """
+
+    ending: str
+    write: str
+    read: str
+    validate: str
+    on_graph: bool = True
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Import ``write``, ``read`` or ``validate``."""
+        return resolve("function", {"write": self.write, "read": self.read, "validate": self.validate}, name)
+
+
+_READ = "vln_clip.tasks.predictions:read_predictions"
+_OWN = "vln_clip.tasks.submission"
+FORMATS = {
+    "r2r": Format(".json", f"{_OWN}:write_r2r", _READ, f"{_OWN}:validate_r2r"),
+    "rxr": Format(".jsonl", f"{_OWN}:write_rxr", _READ, f"{_OWN}:validate_rxr"),
+}
+
+
+def find_format(name: str) -> Format:
+    """Return the row of a format; an unknown name is an ``InputError``."""
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS)
+    return FORMATS[name]
