@@ -129,7 +129,5 @@ def _join(a: _Path, b: _Path, graph: Graph) -> dict:
         "path_id": a.path_id * PATH_ID_BASE + b.path_id,
         "path": [graph.viewpoint_id(index) for index in indices.tolist()],
         "heading": a.heading_rad,
-        "instructions": [
-            " ".join(f"{first} {second}".split()) for first in a.instructions for second in b.instructions
-        ],
+        "instructions": [" ".join(text.split()) for text in texts],
     }

@@ -1,0 +1,161 @@
+"""Reading one large JSON object bit by bit: its members, and the elements of a member that is an array.
+
+The episode files of continuous environments are one object of hundreds of megabytes; memory does not grow with them.
+"""
+
+import codecs
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from vln_clip.errors import InputError
+from vln_clip.tasks.files import GZIP_MAGIC
+
+CHUNK_BYTES = 1 << 20
+WHITE = " \t\n\r"
+
+
+class JsonMembers:
+    """The members of the object that a file holds, plain or gzipped, read once and in order.
+
+    Iterating yields keys; the member of each must be read by ``value`` or ``elements`` before the next.
+
+    Attributes:
+        file: where they are read from.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self._hash = hashlib.sha256()
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._json = json.JSONDecoder()
+        self._content: IO[bytes]
+        self._text = ""
+        self._at = 0
+        self._ended = False
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of the unpacked bytes read so far: of the whole content after the last member."""
+        return self._hash.hexdigest()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the key of each member.
+
+        Raises:
+            InputError: missing, unreadable or damaged file, other encoding, broken JSON, no object.
+        """
+        with self._opened():
+            self._expect("{", "begin with an object")
+            if self._peek() != "}":
+                while True:
+                    yield self._key()
+                    if self._separator("}"):
+                        break
+            else:
+                self._at += 1
+            if self._peek():
+                raise self._broken(f"nothing must follow the object, got {self._text[self._at : self._at + 20]!r}")
+
+    def value(self) -> object:
+        """Read the value of the present member, or the next element, whole."""
+        self._peek()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError) as error:
+                if self._more():
+                    continue
+                raise self._broken(str(error)) from None
+            if end < len(self._text) or not self._more():  # a number may go on in the next chunk
+                self._at = end
+                return value
+
+    def elements(self) -> Iterator[object]:
+        """Read the value of the present member, an array, element by element."""
+        self._expect("[", "hold an array here")
+        if self._peek() == "]":
+            self._at += 1
+            return
+        while True:
+            yield self.value()
+            if self._separator("]"):
+                return
+
+    def _key(self) -> str:
+        key = self.value()
+        if not isinstance(key, str):
+            raise self._broken(f"keys must be strings, got {key!r:.40}")
+        self._expect(":", f"have a colon behind key {key!r}")
+        return key
+
+    def _separator(self, closing: str) -> bool:
+        """Read a comma or the closing bracket; return whether it was the bracket."""
+        found = self._peek()
+        if found not in (",", closing) or not found:
+            raise self._broken(f"a comma or {closing} must follow, got {found!r}")
+        self._at += 1
+        return found == closing
+
+    def _expect(self, character: str, what: str) -> None:
+        if self._peek() != character:
+            raise InputError(f"file {self.file} must {what}, got {self._text[self._at : self._at + 20]!r}")
+        self._at += 1
+
+    def _peek(self) -> str:
+        """Return the next character that is no white space, empty at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in WHITE:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def _more(self) -> bool:
+        """Add to the text at hand; each time as much as it is long, so that a large value is tried few times."""
+        if self._ended:
+            return False
+        self._text, self._at = self._text[self._at :], 0
+        with self._faults_told():
+            chunk = self._content.read(max(CHUNK_BYTES, len(self._text)))
+        self._hash.update(chunk)
+        self._ended = not chunk
+        try:
+            self._text += self._decoder.decode(chunk, final=self._ended)
+        except UnicodeDecodeError as error:
+            raise InputError(f"file {self.file} must be UTF-8 text, but: {error}") from None
+        return not self._ended
+
+    def _broken(self, why: str) -> InputError:
+        return InputError(f"file {self.file} must be JSON, but: {why}")
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Open the file, unpacking it where it is packed."""
+        with self._faults_told():
+            raw = self.file.open("rb")
+        with raw:
+            packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            raw.seek(0)
+            self._content = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
+            yield
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        """Turn what opening and reading may raise into ``InputError``."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise InputError(f"file {self.file} does not exist") from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(
+                f"file {self.file} must be a whole gzip archive, got a damaged or truncated one: {error}"
+            ) from None
+        except OSError as error:
+            raise InputError(f"file {self.file} cannot be read: {error.strerror or error}") from None
