@@ -8,7 +8,7 @@ from vln_clip.errors import InputError
 from vln_clip.tasks.continuous import is_position
 from vln_clip.tasks.continuous_predictions import MAX_STEPS
 from vln_clip.tasks.files import is_finite, read_bytes
-from vln_clip.tasks.predictions import MALFORMED, Problem
+from vln_clip.tasks.problems import MALFORMED, Problem
 
 REPEATED, WRONG_STOP, TOO_LONG = "repeated positions", "wrong stops", "too many steps"
 

@@ -14,7 +14,7 @@ from vln_clip.tasks.continuous import Position, is_position
 from vln_clip.tasks.continuous_items import instruction_id_of, line_problems, read_lines, read_members, state_problems
 from vln_clip.tasks.continuous_predictions import write_lines
 from vln_clip.tasks.habitat import to_matterport
-from vln_clip.tasks.predictions import DUPLICATE, MALFORMED, MISSING, UNKNOWN, WRONG_START, Problem
+from vln_clip.tasks.problems import DUPLICATE, MALFORMED, MISSING, UNKNOWN, WRONG_START, Problem
 from vln_clip.tasks.submission import Report
 
 UNSORTED = "ids out of order"

@@ -123,6 +123,7 @@ def _join(a: _Path, b: _Path, graph: Graph) -> dict:
     link = graph.shortest_path(a.indices[-1], b.indices[0])
     indices = np.array([*a.indices, *link[1:], *b.indices[1:]])
     length_m = float(graph.distance_m(indices[:-1], indices[1:]).sum())
+    texts = (f"{first} {second}" for first in a.instructions for second in b.instructions)
     return {
         "distance": round(length_m, 2),
         "scan": a.scan,
