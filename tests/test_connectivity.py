@@ -360,3 +360,12 @@ def test_all_real_tables_come_back_from_the_cache(real_tables, tmp_path, monkeyp
 def test_angle_features_are_sines_and_cosines():
     found = angle_features(torch.tensor([math.pi / 2]), torch.tensor([-math.pi / 6]))
     assert found[0].tolist() == pytest.approx([1, 0, -0.5, math.sqrt(3) / 2], abs=1e-6)
+
+
+def test_tables_tell_viewpoints_and_positions(tmp_path):
+    tables = toy_tables(tmp_path)
+    beta = tables.viewpoints("beta")
+    assert [tables.viewpoint_id(i) for i in beta] == [f"b{i}" for i in range(8)]  # bx is excluded
+    assert tables.position_m(beta[[3, 6]]).tolist() == [[0, 7.5, 3.0], [-5, 7.5, 1.5]]
+    with pytest.raises(InputError, match="unknown scan 'delta': it is not among the 3 loaded scans"):
+        tables.viewpoints("delta")
