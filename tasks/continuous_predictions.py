@@ -5,15 +5,13 @@ RxR-Habitat takes JSON lines ``{"instruction_id", "path": [[x, y, z], ...]}``, R
 in memory in Matterport's. ``continuous_submission`` checks files before they are uploaded.
 """
 
-import gzip
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vln_clip.files import save_json, write_atomically
+from vln_clip.files import save_json, save_json_lines
 from vln_clip.records import Prediction
 from vln_clip.tasks.continuous import ContinuousEpisode
 from vln_clip.tasks.graph import Graph
@@ -88,16 +86,7 @@ def write_rxr_habitat(path: Path, predictions: Sequence[ContinuousPrediction]) -
         if not prediction.instr_id.isdecimal():
             raise ValueError(f"instruction ids of RxR must be numbers, got {prediction.instr_id!r}")
         lines.append({"instruction_id": int(prediction.instr_id), "path": without_repeats(prediction).tolist()})
-    write_lines(path, lines)
-
-
-def write_lines(path: Path, lines: Iterable[dict]) -> None:
-    """Write lines of RxR-Habitat's file in the order of their ids, atomically; gzipped where the name says so."""
-    ordered = sorted(lines, key=lambda line: line["instruction_id"])
-    content = "".join(json.dumps(line, allow_nan=False) + "\n" for line in ordered).encode()
-    if path.suffix == ".gz":
-        content = gzip.compress(content, mtime=0)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    save_json_lines(path, sorted(lines, key=lambda line: line["instruction_id"]))
 
 
 def without_repeats(prediction: ContinuousPrediction) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Leaderboard submissions of RxR-Habitat and R2R-CE: checking, merging and reading back their files.
+"""Leaderboard submissions of RxR-Habitat and R2R-CE: checking and reading back their files.
 
 The leaderboards give no error logs, so a check names everything that is wrong and where it stands in the file. What
 the files hold, ``continuous_predictions`` says and writes.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from vln_clip.errors import InputError
 from vln_clip.tasks.continuous import Position, is_position
 from vln_clip.tasks.continuous_items import instruction_id_of, line_problems, read_lines, read_members, state_problems
-from vln_clip.tasks.continuous_predictions import write_lines
 from vln_clip.tasks.habitat import to_matterport
 from vln_clip.tasks.problems import DUPLICATE, MALFORMED, MISSING, UNKNOWN, WRONG_START, Problem
 from vln_clip.tasks.submission import Report
@@ -107,30 +106,6 @@ def read_r2r_ce(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path}: {where}: episode_id must be unique, got it again")
         paths[episode_id] = to_matterport([state["position"] for state in states])  # type: ignore[attr-defined]
     return paths
-
-
-def merge_rxr_habitat(files: Sequence[Path], out: Path) -> int:
-    """Merge files of single languages into one, sorted; return how many instructions it has.
-
-    Raises:
-        InputError: a malformed line, or an instruction twice; the message names files and lines.
-    """
-    merged: dict[int, dict] = {}
-    places: dict[int, str] = {}
-    for file in files:
-        for where, line in read_lines(file):
-            _require_none(file, line_problems(line, where))
-            assert isinstance(line, dict), where
-            instruction_id = line["instruction_id"]
-            place = f"{file}: {where}"
-            if instruction_id in merged:
-                raise InputError(
-                    f"{place}: instruction_id {instruction_id} must be in one file only, but is also in "
-                    f"{places[instruction_id]}"
-                )
-            merged[instruction_id], places[instruction_id] = line, place
-    write_lines(out, merged.values())
-    return len(merged)
 
 
 def _first(line: object, name: str) -> object:

@@ -73,7 +73,7 @@ PUBLIC_SPLITS = ("train", "val_seen", "val_unseen")
 # RxR's test files are called otherwise than its splits.
 PUBLIC_NAMES = {"test_standard": "test_standard_public", "test_challenge": "test_challenge_public"}
 _R2R, _RXR, _CONTINUOUS = (
-    f"vln_clip.tasks.{place}" for place in ("r2r:read_split", "rxr:read_split", "continuous:read_split")
+    f"vln_clip.tasks.{place}" for place in ("r2r:read_split", "rxr:read_split", "continuous_split:read_split")
 )
 _WORDS = "R2R/train_vocab.txt"
 _RXR_TESTS = ("test_standard", "test_challenge")

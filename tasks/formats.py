@@ -18,8 +18,8 @@ class Format:
 
     Attributes:
         ending: of its files' names; ``.gz`` may follow.
-        write: ``(path, predictions)``.
-        read: ``(path) -> predictions``.
+        write: ``(path, predictions)``; off the graph, of ``ContinuousPrediction``.
+        read: ``(path) -> predictions``; off the graph, ``{id: positions}``.
         validate: ``(path, episodes, graph, split_of) -> Report``, or ``(path, ids, starts) -> Report`` off the graph.
         on_graph: predictions are walks along the navigation graph, not positions in metres.
     """
@@ -40,6 +40,20 @@ _OWN = "vln_clip.tasks.submission"
 FORMATS = {
     "r2r": Format(".json", f"{_OWN}:write_r2r", _READ, f"{_OWN}:validate_r2r"),
     "rxr": Format(".jsonl", f"{_OWN}:write_rxr", _READ, f"{_OWN}:validate_rxr"),
+    "r2r-ce": Format(
+        ".json",
+        "vln_clip.tasks.continuous_predictions:write_r2r_ce",
+        "vln_clip.tasks.continuous_submission:read_r2r_ce",
+        "vln_clip.tasks.continuous_submission:validate_r2r_ce",
+        on_graph=False,
+    ),
+    "rxr-habitat": Format(
+        ".jsonl",
+        "vln_clip.tasks.continuous_predictions:write_rxr_habitat",
+        "vln_clip.tasks.continuous_submission:read_rxr_habitat",
+        "vln_clip.tasks.continuous_submission:validate_rxr_habitat",
+        on_graph=False,
+    ),
 }
 
 

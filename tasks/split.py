@@ -14,6 +14,8 @@ import numpy as np
 
 from vln_clip.errors import InputError
 from vln_clip.records import Episode
+from vln_clip.tasks.continuous import ContinuousSplit
+from vln_clip.tasks.continuous_graph import match_to_graph
 from vln_clip.tasks.graph import Graph
 
 T = TypeVar("T")
@@ -30,6 +32,7 @@ class Split:
         sha256: hash of the unpacked file, to be written into a run's files.
         version: which public version that is (``r2r_files.version_of``).
         goal_hidden: the file holds starts only, as test splits do; every ``Episode.path`` is None.
+        continuous: where the file holds positions in place of viewpoints; ``place_on_graph`` finds those.
     """
 
     episodes: list[Episode]
@@ -37,6 +40,7 @@ class Split:
     sha256: str
     version: str
     goal_hidden: bool
+    continuous: ContinuousSplit | None = None
 
     @property
     def scans(self) -> list[str]:
@@ -68,11 +72,14 @@ def subset(paths: list[T], number: int | None) -> list[T]:
 def place_on_graph(split: Split, graph: Graph) -> Split:
     """Check that every viewpoint exists and every hop is an edge; expand paths that hold their two ends only.
 
-    Path files for back-translation hold only start and goal, the way between them being the shortest path.
+    Path files for back-translation hold only start and goal, the way between them being the shortest path. Positions
+    of continuous environments become the viewpoints next to them.
 
     Raises:
         InputError: unknown scan or viewpoint, a hop of a longer path that is no edge, a goal out of reach.
     """
+    if split.continuous is not None:
+        return replace(split, episodes=match_to_graph(split.continuous, graph))
     routes = {e.path_id: (e.scan, e.path or (e.start,)) for e in split.episodes}
     indices = {path_id: _indices(split.file, path_id, *route, graph) for path_id, route in routes.items()}
     paths = {}

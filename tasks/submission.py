@@ -11,11 +11,13 @@ from pathlib import Path
 from vln_clip.errors import InputError
 from vln_clip.files import save_json, save_json_lines
 from vln_clip.records import Episode, Prediction
+from vln_clip.tasks.continuous_predictions import from_walk
 from vln_clip.tasks.documents import ARRAY, LINES, Document, read_document
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.predictions import check_walks
 from vln_clip.tasks.problems import DUPLICATE, FILE, MISSING, OTHER_FORMAT, UNKNOWN, WRONG_TYPE, Problem
+from vln_clip.tasks.split import Split
 from vln_clip.tasks.submission_items import Finding, check_r2r, check_rxr
 from vln_clip.tasks.submission_report import Report
 from vln_clip.tasks.submission_warnings import find_warnings
@@ -27,15 +29,24 @@ SplitOf = Callable[[str], str | None]
 NUM_NAMED = 3
 
 
-def write_submission(path: Path, predictions: Sequence[Prediction], style: str = "r2r") -> None:
+def write_submission(
+    path: Path,
+    predictions: Sequence[Prediction],
+    style: str = "r2r",
+    split: Split | None = None,
+    graph: Graph | None = None,
+) -> None:
     """Write a submission, atomically; gzipped where the name ends in ``.gz``.
 
     Args:
         path: file to write.
         predictions: one per instruction.
         style: format, a row of ``formats.FORMATS``.
+        split: what they answer; a format of positions needs it, and that it is of a continuous environment.
+        graph: its navigation graphs; needed likewise.
 
     Raises:
+        InputError: a format of positions for a split without positions.
         ValueError: two predictions with one id, an empty trajectory, or an angle that is infinite.
     """
     ids = Counter(prediction.instr_id for prediction in predictions)
@@ -45,7 +56,16 @@ def write_submission(path: Path, predictions: Sequence[Prediction], style: str =
     for prediction in predictions:
         if not prediction.trajectory:
             raise ValueError(f"trajectory of {prediction.instr_id} must hold at least the start, got an empty one")
-    find_format(style).function("write")(path, predictions)
+    row = find_format(style)
+    if row.on_graph:
+        row.function("write")(path, predictions)
+        return
+    if split is None or split.continuous is None or graph is None:
+        raise InputError(
+            f"--format {style} holds positions: it is for data sets of continuous environments (r2r-ce, rxr-ce)"
+        )
+    episodes = {episode.instr_id: episode for episode in split.continuous.episodes}
+    row.function("write")(path, [from_walk(walk, episodes[walk.instr_id], graph) for walk in predictions])
 
 
 def write_r2r(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -14,8 +14,8 @@ from vln_clip.records import Prediction
 from vln_clip.tasks import json_members
 from vln_clip.tasks.continuous import continuous_file, read_continuous, read_ground_truth
 from vln_clip.tasks.continuous_graph import match_to_graph, nearest_viewpoints
+from vln_clip.tasks.datasets import read_split
 from vln_clip.tasks.metrics import score_predictions
-from vln_clip.tasks.r2r import read_split
 
 REAL = SHARED / "data" / "R2R-CE" / "val_unseen"
 HALF = math.sqrt(0.5)

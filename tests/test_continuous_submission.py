@@ -20,12 +20,12 @@ from vln_clip.tasks.continuous_predictions import (
     write_rxr_habitat,
 )
 from vln_clip.tasks.continuous_submission import (
-    merge_rxr_habitat,
     read_r2r_ce,
     read_rxr_habitat,
     validate_r2r_ce,
     validate_rxr_habitat,
 )
+from vln_clip.tasks.submission import merge_lines
 
 STILL = {"position": [0, 0, 0], "heading": 0.0, "stop": False}
 STOP = STILL | {"stop": True}
@@ -287,16 +287,15 @@ def test_files_of_single_languages_are_merged_in_order(tmp_path):
     english = lines_of(tmp_path, A, B | {"instruction_id": 30}, name="en.jsonl")
     hindi = lines_of(tmp_path, B, name="hi.jsonl")
     out = tmp_path / "all.jsonl.gz"
-    assert merge_rxr_habitat([english, hindi], out) == 3
+    assert merge_lines([english, hindi], out) == 3
     assert list(read_rxr_habitat(out)) == ["1", "2", "30"]
     assert validate_rxr_habitat(out, ["1", "2", "30"]).problems == ()
 
 
 def test_merged_files_share_no_instruction(tmp_path):
     english, hindi = lines_of(tmp_path, A, B, name="en.jsonl"), lines_of(tmp_path, B, name="hi.jsonl")
-    message = r"hi.jsonl: line 1: instruction_id 2 must be in one file only, but is also in .*en.jsonl: line 2"
-    with pytest.raises(InputError, match=message):
-        merge_rxr_habitat([english, hindi], tmp_path / "all.jsonl")
+    with pytest.raises(InputError, match=r"hi\.jsonl.*instruction_id 2"):
+        merge_lines([english, hindi], tmp_path / "all.jsonl")
     assert not (tmp_path / "all.jsonl").exists()
 
 

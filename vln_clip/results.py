@@ -88,7 +88,8 @@ def write_test_submission(job: Job, stage: str) -> None:
     walks = walk_split(job.world, follower, table, job.config.follower.max_action)
     style = job.setting.dataset.submission
     path = job.run.folder / f"submission_{test}{find_format(style).ending}"
-    write_submission(path, predictions(job.world, table, walks), style)
+    split, tables = job.setting.splits[test], job.setting.tables
+    write_submission(path, predictions(job.world, table, walks), style, split, tables)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
     if job.unlabelled is not None:
         about["unlabelled_paths"] = job.unlabelled_source

@@ -133,7 +133,9 @@ def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
     if row.on_graph:
         report = run(path, episodes, data.tables, _other_splits(data, split))
     else:
-        report = run(path, [episode.instr_id for episode in episodes])
+        continuous = data.splits[split].continuous
+        starts = None if continuous is None else {e.instr_id: e.start_m for e in continuous.episodes}
+        report = run(path, [episode.instr_id for episode in episodes], starts)
     return report
 
 
@@ -173,10 +175,11 @@ def write(config: SubmitConfig, path: Path) -> Report:
     walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
     name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in split)
     out = config.out or setting.find_checkpoint(path) / f"submission_{name}{find_format(style).ending}"
-    write_submission(out, predictions(loaded.world, table, walks), style)
+    data = loaded.setting
+    write_submission(out, predictions(loaded.world, table, walks), style, data.splits[split], data.tables)
     about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     files.save_json(out.with_suffix(".about.json"), about)
-    return check(loaded.setting, split, style, out)
+    return check(data, split, style, out)
 
 
 def convert(config: SubmitConfig, source: Path) -> Report:
@@ -185,7 +188,7 @@ def convert(config: SubmitConfig, source: Path) -> Report:
     dataset = setting.find_dataset(config.dataset)
     style, split = _style(config, dataset, config.out)
     data = _open(config, dataset, split)
-    write_submission(config.out, read_predictions(source), style)
+    write_submission(config.out, read_predictions(source), style, data.splits[split], data.tables)
     return check(data, split, style, config.out)
 
 
