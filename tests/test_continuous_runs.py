@@ -57,7 +57,7 @@ def test_episodes_are_a_data_set_like_any_other(tmp_path, monkeypatch):
     assert lines[1] == {"instruction_id": 501, "path": [[5.0, 0.0, -2.0], [5.0, 0.0, -5.0], [5.0, 0.0, -7.5]]}
     flags = ["--dataset", "rxr-ce", "--split", "val_unseen"]
     submit.main([*flags, "--validate", str(tmp_path / "a.jsonl")])
-    with pytest.raises(InputError, match="is not valid: problems listed above: "):
+    with pytest.raises(InputError, match="must be JSON, but: Extra data: line 2"):
         submit.main(["--dataset", "r2r-ce", "--split", "val_unseen", "--validate", str(tmp_path / "a.jsonl")])
     with pytest.raises(InputError, match="--format rxr-habitat holds positions"):
         write_submission(tmp_path / "b.jsonl", walks, "rxr-habitat")
