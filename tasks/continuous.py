@@ -130,7 +130,7 @@ def read_continuous(file: Path, dataset: str) -> ContinuousSplit:
             f"{file}: all episodes or none must have goals, got {len(hidden)} of {len(episodes)} without, "
             f"e.g. episode {hidden[0].episode_id}"
         )
-    return ContinuousSplit(episodes, file, members.sha256, bool(hidden))
+    return ContinuousSplit(episodes, file, members.content.sha256, bool(hidden))
 
 
 def read_ground_truth(file: Path) -> dict[str, GroundTruth]:

@@ -4,17 +4,12 @@ The episode files of continuous environments are one object of hundreds of megab
 """
 
 import codecs
-import gzip
-import hashlib
 import json
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from vln_clip.errors import InputError
-from vln_clip.tasks.files import GZIP_MAGIC
+from vln_clip.tasks.unpacked import Unpacked
 
 CHUNK_BYTES = 1 << 20
 WHITE = " \t\n\r"
@@ -27,22 +22,16 @@ class JsonMembers:
 
     Attributes:
         file: where they are read from.
+        content: of the file, with its hash after the last member.
     """
 
     def __init__(self, file: Path):
-        self.file = file
-        self._hash = hashlib.sha256()
+        self.file, self.content = file, Unpacked(file)
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder()
-        self._content: IO[bytes]
         self._text = ""
         self._at = 0
         self._ended = False
-
-    @property
-    def sha256(self) -> str:
-        """Return the hash of the unpacked bytes read so far: of the whole content after the last member."""
-        return self._hash.hexdigest()
 
     def __iter__(self) -> Iterator[str]:
         """Yield the key of each member.
@@ -50,7 +39,7 @@ class JsonMembers:
         Raises:
             InputError: missing, unreadable or damaged file, other encoding, broken JSON, no object.
         """
-        with self._opened():
+        with self.content.opened():
             self._expect("{", "begin with an object")
             if self._peek() != "}":
                 while True:
@@ -122,9 +111,7 @@ class JsonMembers:
         if self._ended:
             return False
         self._text, self._at = self._text[self._at :], 0
-        with self._faults_told():
-            chunk = self._content.read(max(CHUNK_BYTES, len(self._text)))
-        self._hash.update(chunk)
+        chunk = self.content.read(max(CHUNK_BYTES, len(self._text)))
         self._ended = not chunk
         try:
             self._text += self._decoder.decode(chunk, final=self._ended)
@@ -134,28 +121,3 @@ class JsonMembers:
 
     def _broken(self, why: str) -> InputError:
         return InputError(f"file {self.file} must be JSON, but: {why}")
-
-    @contextmanager
-    def _opened(self) -> Iterator[None]:
-        """Open the file, unpacking it where it is packed."""
-        with self._faults_told():
-            raw = self.file.open("rb")
-        with raw:
-            packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            raw.seek(0)
-            self._content = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-            yield
-
-    @contextmanager
-    def _faults_told(self) -> Iterator[None]:
-        """Turn what opening and reading may raise into ``InputError``."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise InputError(f"file {self.file} does not exist") from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(
-                f"file {self.file} must be a whole gzip archive, got a damaged or truncated one: {error}"
-            ) from None
-        except OSError as error:
-            raise InputError(f"file {self.file} cannot be read: {error.strerror or error}") from None

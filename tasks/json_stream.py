@@ -4,18 +4,13 @@ What a file is, its first bytes tell, not its name. Memory does not grow with th
 """
 
 import codecs
-import gzip
-import hashlib
 import json
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from vln_clip.errors import InputError
-from vln_clip.tasks.files import GZIP_MAGIC
+from vln_clip.tasks.unpacked import Unpacked
 
 CHUNK_BYTES = 1 << 20
 MAX_OBJECT_CHARS = 1 << 24  # more is broken JSON, whose end would be sought through the whole file
@@ -27,18 +22,11 @@ class JsonStream:
 
     Attributes:
         file: where they are read from.
-        num_bytes: unpacked bytes read so far, the whole content's when the iteration has ended.
+        content: of the file, with its hash and size when the iteration has ended.
     """
 
     def __init__(self, file: Path):
-        self.file = file
-        self.num_bytes = 0
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """Return the hash of the unpacked bytes read so far."""
-        return self._hash.hexdigest()
+        self.file, self.content = file, Unpacked(file)
 
     def __iter__(self) -> Iterator[tuple[str, dict]]:
         """Yield where each object stands (``FILE: line 3``, ``FILE: item 2`` of an array) and the object.
@@ -46,49 +34,22 @@ class JsonStream:
         Raises:
             InputError: missing or damaged file, other encoding, broken JSON, something else than objects, or nothing.
         """
-        with self._open() as content:
-            line, number = self._readline(content), 1
+        with self.content.opened():
+            line, number = self.content.read_line(MAX_OBJECT_CHARS), 1
             while line and not line.strip():
-                line, number = self._readline(content), number + 1
+                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
             if not line:
                 raise InputError(f"file {self.file} must hold at least one JSON object, got an empty file")
             if line.lstrip().startswith(b"["):
-                yield from self._array(line, content)
+                yield from self._array(line)
                 return
             while line:
                 if line.strip():
                     where = f"{self.file}: line {number}"
                     yield where, _object(line, where)
-                line, number = self._readline(content), number + 1
+                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
 
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        """Open the file and unpack it where it is packed."""
-        try:
-            with self.file.open("rb") as raw:
-                packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-                raw.seek(0)
-                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-        except FileNotFoundError:
-            raise InputError(f"file {self.file} does not exist") from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(
-                f"file {self.file} must be a whole gzip archive, got a damaged or truncated one "
-                f"(good up to byte {self.num_bytes} of its content): {error}"
-            ) from None
-        except OSError as error:
-            raise InputError(f"file {self.file} cannot be read: {error.strerror or error}") from None
-
-    def _readline(self, content: IO[bytes]) -> bytes:
-        return self._count(content.readline(MAX_OBJECT_CHARS))
-
-    def _count(self, part: bytes) -> bytes:
-        """Add a part of the content to hash and size."""
-        self._hash.update(part)
-        self.num_bytes += len(part)
-        return part
-
-    def _array(self, part: bytes, content: IO[bytes]) -> Iterator[tuple[str, dict]]:
+    def _array(self, part: bytes) -> Iterator[tuple[str, dict]]:
         """Yield the objects of an array that begins with ``part``."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         text, index = "", 0
@@ -105,7 +66,7 @@ class JsonStream:
             text = text[position:]
             if not part:
                 break
-            part = self._count(content.read(CHUNK_BYTES))
+            part = self.content.read(CHUNK_BYTES)
         if not index or text.strip() != "]":
             raise InputError(
                 f"{self.file}: item {index} must be an object, with [ or , before it and ] after the last, "

@@ -118,7 +118,9 @@ def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: 
     episodes = read if keep_empty else [episode for episode in read if episode.instruction.strip()]
     if len(episodes) < len(read):
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(read) - len(episodes))
-    return Guides(episodes, file, stream.sha256, stream.num_bytes, len(seen), tuple(routes), goal_hidden)
+    return Guides(
+        episodes, file, stream.content.sha256, stream.content.num_bytes, len(seen), tuple(routes), goal_hidden
+    )
 
 
 def read_followers(file: Path) -> Iterator[Demonstration]:
