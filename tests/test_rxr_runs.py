@@ -6,8 +6,9 @@ import pytest
 
 from tests.toy_runs import World
 from tests.toy_world import point_to
-from vln_clip import checkpoint, evaluate, setting, submit
+from vln_clip import checkpoint, config, evaluate, setting, submit
 from vln_clip.errors import InputError
+from vln_clip.registry import resolve
 from vln_clip.tasks.text import Vocabulary
 
 RXR = ("--dataset", "rxr", "--bt", "--eval-every", "2", "--max-input", "20", "--num-aug-paths", "20")
@@ -121,3 +122,24 @@ def test_submissions_name_every_instruction_of_the_test_split(runs):
 def test_the_world_of_a_data_set_is_its_panoramas():
     assert setting.DATASETS["rxr"].world == setting.DATASETS["r4r"].world == "r2r"
     assert setting.DATASETS["demo-rxr"].world == "demo"
+
+
+def test_every_data_set_has_a_preset_and_a_reader():
+    assert set(config.PRESETS) == set(setting.DATASETS)
+    for name, dataset in setting.DATASETS.items():
+        assert config.PRESETS[name].dataset == dataset.name == name
+        assert callable(resolve("reader", {name: dataset.reader}, name))
+    # The paper's RxR recipe (specification 5.3 and 11).
+    rxr = config.PRESETS["rxr"].follower
+    assert (rxr.ml_weight, rxr.max_input, rxr.iters, rxr.eval_every) == (0.4, 160, 200_000, 1_000)
+    assert (rxr.teacher, rxr.reward) == ("shortest", "progress")
+
+
+def test_another_tokenizer_is_kept_with_the_checkpoint(own_world, tmp_path):
+    run = own_world.train("--tokenizer", "unicode", "--teacher", "guide", name="words")
+    assert Vocabulary.from_json(header(run)["words"]).tokenizer.name == "unicode"
+    out = tmp_path / "found.json"
+    evaluate.main(["--checkpoint", str(run), "--json", str(out), "--no-context"])
+    assert json.loads(out.read_text())["num_instructions"] == 12
+    with pytest.raises(InputError, match="tokenizer"):
+        own_world.train("--tokenizer", str(tmp_path / "nowhere"), name="lost")
