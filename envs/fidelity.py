@@ -7,6 +7,8 @@ from vln_clip.envs.navigation import Navigation
 from vln_clip.records import SUCCESS_RADIUS_M
 from vln_clip.rollout import Rollout
 
+ROUNDING = 1e-9  # of nDTW
+
 
 def fidelity_reward(world: Navigation, record: Rollout, guide: Tensor) -> Tensor:
     """Reward moves by whether they raise nDTW, and stops by the nDTW reached.
@@ -27,7 +29,8 @@ def fidelity_reward(world: Navigation, record: Rollout, guide: Tensor) -> Tensor
     before, after = ndtw[:-1], ndtw[1:]
     reached = record.distance_m[1:] < SUCCESS_RADIUS_M
     stop = world.stop_reward * torch.where(reached, before, -1.0)
-    move = world.progress_reward * ((after > before).double() - (after < before).double())
+    change = after - before
+    move = world.progress_reward * change.sign() * (change.abs() > ROUNDING)
     return torch.where(record.stopped, stop, move).float()
 
 
@@ -50,10 +53,10 @@ def prefix_ndtw(world: Navigation, viewpoint: Tensor, guide: Tensor) -> Tensor:
     row[0] = 0.0
     last = []
     for t in range(T):
-        cells = [row.new_full((B,), torch.inf)]
-        best = torch.minimum(row[1:], row[:-1])
-        for r in range(R):
-            cells.append(distance_m[t, r] + torch.minimum(best[r], cells[r]))
-        row = torch.stack(cells)
+        # cell r = distance r + min(best r, cell r - 1): unrolled, the sum of distances up to r plus the least of
+        # what it costs to enter this row anywhere before.
+        best, total_m = torch.minimum(row[1:], row[:-1]), distance_m[t].cumsum(0)
+        row = row.new_full((R + 1, B), torch.inf)
+        row[1:] = total_m + (best - (total_m - distance_m[t])).cummin(0).values
         last.append(row.gather(0, num_reference[None])[0])
     return torch.exp(-torch.stack(last) / (SUCCESS_RADIUS_M * num_reference))

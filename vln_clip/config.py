@@ -282,6 +282,15 @@ class _DatasetOnly:
     dataset: str = "auto"
 
 
+def filled(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved configuration with the settings that came after it at their defaults, which change nothing."""
+    if not isinstance(saved, dict):
+        raise ValueError(f"it must be an object, got {type(saved).__name__}")
+    missing = {key: value for key, value in defaults.items() if key not in saved}
+    inner = {key: filled(saved[key], value) for key, value in defaults.items() if isinstance(saved.get(key), dict)}
+    return saved | missing | inner
+
+
 def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
     """Name the settings in which two saved configurations differ, with both values."""
     differences = []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vln_clip import __version__, checkpoint, files
-from vln_clip.config import TrainConfig, changed_fields
+from vln_clip.config import TrainConfig, changed_fields, filled
 from vln_clip.errors import InputError
 from vln_clip.log import logger, progress
 
@@ -84,7 +84,7 @@ class Run:
             (self.folder / CHECKPOINTS).is_dir() or self.results_file.is_file()
         ):  # else nothing was trained yet
             try:
-                theirs = json.loads(saved.read_text())
+                theirs = filled(json.loads(saved.read_text()), TrainConfig().to_json())
                 same_places = {key: ours[key] for key in PLACES}
                 differences = changed_fields(ours, theirs | same_places)
             except ValueError as error:
