@@ -300,6 +300,34 @@ def test_hindi_colors_agree_with_their_noun():
         "सोने के कमरे से निकलकर बैंगनी आरामकुर्सी की ओर चलिए।",
         "सोने के कमरे से बाहर निकलकर बैंगनी आरामकुर्सी के पास जाइए।",
     }
+    # The infinitive of a room's name stands in the oblique case with its का.
+    assert say("hi-IN", Kind.START_ROOM, room="living room") == {
+        "आप बैठने के कमरे में खड़े हैं।",
+        "आप अभी बैठने के कमरे में हैं।",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "direct", "oblique"),
+    [
+        # Masculine, with and without an ending that changes; dictionaries give कालीन as masculine.
+        ("doorway", {"नीला दरवाज़ा"}, {"नीले दरवाज़े"}),
+        ("bed", {"नीला बिस्तर", "नीला पलंग"}, {"नीले बिस्तर", "नीले पलंग"}),
+        ("rug", {"नीला कालीन"}, {"नीले कालीन"}),
+        ("mirror", {"नीला आईना"}, {"नीले आईने"}),
+        ("piano", {"नीला पियानो"}, {"नीले पियानो"}),
+        # Feminine: one form.
+        ("desk", {"पढ़ने की नीली मेज़"}, {"पढ़ने की नीली मेज़"}),
+        ("bench", {"नीली बेंच"}, {"नीली बेंच"}),
+        ("wardrobe", {"कपड़ों की नीली अलमारी"}, {"कपड़ों की नीली अलमारी"}),
+        ("painting", {"नीली तस्वीर"}, {"नीली तस्वीर"}),
+    ],
+)
+def test_hindi_nouns_have_their_gender_and_cases(name, direct, oblique):
+    forms = GRAMMARS["hi-IN"].things(name, "blue")
+    assert {form["thing"] for form in forms} == direct
+    assert {form["thing_oblique"] for form in forms} == oblique
+    assert {form["is"] for form in forms} == {"है"}
 
 
 def test_telugu_nouns_take_their_endings():
@@ -311,15 +339,23 @@ def test_telugu_nouns_take_their_endings():
         "నీలం రంగు పరదాల వైపు నడవండి.",
         "నీలం రంగు పరదాల దగ్గరకు వెళ్ళండి.",
         "నీలం రంగు పరదాలు ఉన్న వైపు వెళ్ళండి.",
-        "నీలం రంగు పరదాల కిటికీ వైపు నడవండి.",
-        "నీలం రంగు పరదాల కిటికీ దగ్గరకు వెళ్ళండి.",
-        "నీలం రంగు పరదాల కిటికీ ఉన్న వైపు వెళ్ళండి.",
+        "నీలం రంగు పరదాలు గల కిటికీ వైపు నడవండి.",
+        "నీలం రంగు పరదాలు గల కిటికీ దగ్గరకు వెళ్ళండి.",
+        "నీలం రంగు పరదాలు గల కిటికీ ఉన్న వైపు వెళ్ళండి.",
     }
     assert say("te-IN", Kind.ENTER, "table", "pink", "library") == {
         "గ్రంథాలయంలోకి వెళ్ళి గులాబీ రంగు బల్ల వైపు నడవండి.",
         "గ్రంథాలయంలోకి ప్రవేశించి గులాబీ రంగు బల్ల దగ్గరకు వెళ్ళండి.",
     }
-    assert "నీలం రంగు తలుపు గుండా వెళ్ళండి." in say("te-IN", Kind.THROUGH_DOOR, "doorway")
+    # గుండా governs the genitive, దాటి the accusative; neither differs from the nominative here.
+    assert say("te-IN", Kind.THROUGH_DOOR, "doorway") == {
+        f"నీలం రంగు {door} {through} వెళ్ళండి." for door in ("తలుపు", "ద్వారం") for through in ("గుండా", "దాటి")
+    }
+    # Loanwords that end in a consonant take postpositions as they are.
+    assert say("te-IN", Kind.STOP, "fridge", "turquoise") == {
+        f"టర్కాయిస్ రంగు ఫ్రిజ్ {place} ఆగండి." for place in ("పక్కన", "దగ్గర", "ఉన్న చోట")
+    }
+    assert say("te-IN", Kind.START_ROOM, room="hallway") == {"మీరు నడవలో నిలబడి ఉన్నారు.", "నడవ నుండి బయలుదేరండి."}
 
 
 def test_sentences_are_joined_in_each_language():

@@ -97,7 +97,8 @@ _NOUNS = {
 }
 _ROOMS = {
     "hallway": "गलियारे",
-    "living room": "बैठक",
+    # Not बैठक alone: that is also a meeting.
+    "living room": "बैठने के कमरे",
     "kitchen": "रसोई",
     "bedroom": "सोने के कमरे",
     "bathroom": "बाथरूम",

@@ -1,6 +1,7 @@
 """Telugu: colors stand before their noun and never change; the noun's stem carries case endings and postpositions.
 
-Forms of a thing: ``thing`` (nominative) and ``thing_of`` (genitive, before postpositions). Form of a room: ``room``,
+Forms of a thing: ``thing`` (nominative, and accusative, which is the same for things without life) and ``thing_of``
+(genitive, before postpositions). Form of a room: ``room``,
 the stem before the endings of place.
 """
 
@@ -33,7 +34,7 @@ _COLORS = {
     "orange": ("నారింజ రంగు",),
     "yellow": ("పసుపు రంగు",),
     "green": ("ఆకుపచ్చ", "ఆకుపచ్చ రంగు"),
-    "turquoise": ("టర్కోయిస్ రంగు",),
+    "turquoise": ("టర్కాయిస్ రంగు",),
     "blue": ("నీలం రంగు",),
     "purple": ("ఊదా రంగు",),
     "pink": ("గులాబీ రంగు",),
@@ -52,16 +53,16 @@ _NOUNS = {
     "cabinet": (_noun("అల్మారా"),),
     "dresser": (_noun("సొరుగుల అల్మారా"),),
     "bookshelf": (_noun("పుస్తకాల అల్మారా"),),
-    "fridge": (_noun("ఫ్రిజ్జు"),),
-    "counter": (_noun("కౌంటరు"),),
+    "fridge": (_noun("ఫ్రిజ్"),),
+    "counter": (_noun("కౌంటర్"),),
     "bathtub": (_noun("స్నానపు తొట్టి"),),
-    "sink": (_noun("సింకు"),),
-    "lamp": (_noun("దీపం"),),
+    "sink": (_noun("సింక్"),),
+    "lamp": (_noun("ల్యాంప్"),),
     "plant": (_noun("మొక్క"),),
     "piano": (_noun("పియానో"),),
     "toy box": (_noun("బొమ్మల పెట్టె"),),
     "rug": (_noun("తివాచీ"),),
-    "curtain": (_plural("పరదాలు"), _noun("పరదాల కిటికీ")),
+    "curtain": (_plural("పరదాలు"), _noun("పరదాలు గల కిటికీ")),
     "painting": (_noun("చిత్రపటం"),),
     "mirror": (_noun("అద్దం"),),
 }
