@@ -17,11 +17,17 @@ from vln_clip.errors import InputError
 from vln_clip.records import NUM_HEADINGS, Episode
 from vln_clip.tasks.datasets import load_episodes
 
-DRAWS_PER_PATH = 30  # of winding paths: most are too long or meet themselves
+# Of winding paths: most draws are too long or meet themselves; what is left is drawn from by its hops.
+MAX_DRAWS_PER_PATH, POOL_PER_PATH, DRAWS_AT_ONCE = 60, 3, 100_000
 
 
 def sample_paths(
-    tables: NavTables, labelled: EpisodeTable, count: int, seed: int, device: torch.device | str = "cpu"
+    tables: NavTables,
+    labelled: EpisodeTable,
+    count: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    scans: np.ndarray | None = None,
 ) -> EpisodeTable:
     """Draw starts and goals whose shortest paths look like the labelled ones.
 
@@ -31,21 +37,23 @@ def sample_paths(
 
     Args:
         tables: the graphs.
-        labelled: split to imitate; only its buildings are used.
+        labelled: split to imitate.
         count: number of paths, drawn with replacement.
         seed: same seed, same paths.
         device: of the result.
+        scans: indices of buildings, as often as they shall occur; None takes those of the labelled paths.
     """
     start, goal = labelled.viewpoint.cpu().numpy(), labelled.goal.cpu().numpy()
     hops = count_hops(tables, start, goal, limit=len(tables.viewpoint_ids))
     shortest_m = float(tables.distance_m(start, goal).min())
-    pairs = np.concatenate([_pairs_of_scan(tables, scan) for scan in np.unique(tables.scan_index[start])])
+    scans = tables.scan_index[start] if scans is None else scans
+    pairs = np.concatenate([_pairs_of_scan(tables, scan) for scan in np.unique(scans)])
     pair_hops = count_hops(tables, pairs[:, 0], pairs[:, 1], limit=int(hops.max()))
-    fits = np.isin(pair_hops, hops) & (tables.distance_m(pairs[:, 0], pairs[:, 1]) >= shortest_m)
+    fits = np.isin(pair_hops, hops) & (pair_hops > 0) & (tables.distance_m(pairs[:, 0], pairs[:, 1]) >= shortest_m)
     if not fits.any():
         raise InputError("no pair of viewpoints has a shortest path like the labelled ones; check the training split")
     pairs, pair_hops = pairs[fits], pair_hops[fits]
-    weight = _weight(tables.scan_index[start], hops, tables.scan_index[pairs[:, 0]], pair_hops)
+    weight = _weight(scans, hops, tables.scan_index[pairs[:, 0]], pair_hops)
     rng = np.random.default_rng(seed)
     drawn = pairs[rng.choice(len(pairs), size=count, p=weight)]
     view = NUM_HEADINGS + rng.integers(NUM_HEADINGS, size=count)
@@ -53,7 +61,12 @@ def sample_paths(
 
 
 def sample_winding_paths(
-    tables: NavTables, labelled: EpisodeTable, count: int, seed: int, device: torch.device | str = "cpu"
+    tables: NavTables,
+    labelled: EpisodeTable,
+    count: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    scans: np.ndarray | None = None,
 ) -> EpisodeTable:
     """Draw paths that go by way of a third viewpoint, with as many hops as the labelled ones; for RxR.
 
@@ -62,21 +75,45 @@ def sample_winding_paths(
     """
     rng = np.random.default_rng(seed)
     hops = (labelled.reference >= 0).sum(1) - 1
-    scans = tables.scan_index[labelled.viewpoint.cpu().numpy()]
-    drawn_scans = rng.choice(scans, size=DRAWS_PER_PATH * count)
-    start, via, goal = (_draw_places(rng, tables, drawn_scans) for _ in range(3))
-    length_m = tables.distance_m(start, via) + tables.distance_m(via, goal)
-    kept = length_m <= _longest_m(tables, labelled.reference)  # not inf: tracing costs, most draws are too long
-    start, via, goal, drawn_scans = start[kept], via[kept], goal[kept], drawn_scans[kept]
-    found = _join(trace(tables, start, via), trace(tables, via, goal))
+    if scans is None:
+        scans = tables.scan_index[labelled.viewpoint.cpu().numpy()]
+    longest_m, width = _longest_m(tables, labelled.reference), int(hops.max()) + 1
+    pool: list[np.ndarray] = []
+    for _ in range(0, MAX_DRAWS_PER_PATH * count, DRAWS_AT_ONCE):
+        pool.append(_draw_winding(rng, tables, rng.choice(scans, size=DRAWS_AT_ONCE), longest_m, width))
+        if sum(map(len, pool)) >= POOL_PER_PATH * count:
+            break
+    found = np.concatenate(pool)
     found_hops = (found >= 0).sum(1) - 1
-    fits = _is_simple(found) & np.isin(found_hops, hops)
-    if not fits.any():
+    found, found_hops = found[np.isin(found_hops, hops)], found_hops[np.isin(found_hops, hops)]
+    if not len(found):
         raise InputError("no path with as many steps as the labelled ones was found; check the training split")
-    found, found_hops, drawn_scans = found[fits, : hops.max() + 1], found_hops[fits], drawn_scans[fits]
-    weight = _weight(scans, hops, drawn_scans, found_hops)
+    weight = _weight(scans, hops, tables.scan_index[found[:, 0]], found_hops)
     paths = found[rng.choice(len(found), size=count, p=weight)]
     return _unlabelled(paths, NUM_HEADINGS + rng.integers(NUM_HEADINGS, size=count), device)
+
+
+def _draw_winding(
+    rng: np.random.Generator, tables: NavTables, scans: np.ndarray, longest_m: float, width: int
+) -> np.ndarray:
+    """Draw one path in each building (N,); return those that are simple and neither too long nor of no hop.
+
+    Args:
+        rng: source of start, via-point and goal.
+        tables: the graphs.
+        scans: (N,) indices of buildings.
+        longest_m: most metres.
+        width: most viewpoints.
+
+    Returns:
+        (n, width) int64, padded at the end with -1.
+    """
+    start, via, goal = (_draw_places(rng, tables, scans) for _ in range(3))
+    kept = tables.distance_m(start, via) + tables.distance_m(via, goal) <= longest_m  # tracing costs; inf drops out
+    found = _join(trace(tables, start[kept], via[kept]), trace(tables, via[kept], goal[kept]))
+    num_viewpoints = (found >= 0).sum(1)
+    found = found[_is_simple(found) & (num_viewpoints <= width) & (num_viewpoints > 1)][:, :width]
+    return np.pad(found, ((0, 0), (0, width - found.shape[1])), constant_values=-1)
 
 
 def read_paths(

@@ -79,8 +79,8 @@ def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     job = open_pair(options, seed)
     train.train_follower(job, "follower", job.world)
     train.train_speaker(job)
-    train.train_back_translated(job)
-    train.train_back_translated(job, "continued", augment=False)
+    train.train_back_translated(job, unlabelled=job.unlabelled)
+    train.train_back_translated(job, "continued")
     job.run.close()
     found: dict[str, dict[str, float]] = {}
     for which in (results.BEST, LAST):

@@ -16,11 +16,7 @@ from vln_clip.tasks.habitat import heading_of_rotation, to_matterport
 from vln_clip.tasks.json_members import JsonMembers
 
 LANGUAGES = ("en", "hi", "te", "zh")
-FOLDERS = {
-    "r2r-ce": ("R2R-CE", "R2R_VLNCE_v1-3", "R2R_VLNCE_v1-3_preprocessed"),
-    "rxr-ce": ("RxR-CE", "RxR_VLNCE_v0"),
-}
-ENDINGS = {"r2r-ce": ".json.gz", "rxr-ce": "_guide.json.gz"}
+DATASETS = ("r2r-ce", "rxr-ce")
 Position = tuple[float, float, float]
 
 
@@ -85,24 +81,6 @@ class GroundTruth:
     actions: np.ndarray
 
 
-def continuous_file(dataset: str, split: str, data: Path) -> Path:
-    """Return the file of a split: a path where the name holds a ``/``, else looked for under the public folder names.
-
-    Raises:
-        InputError: unknown data set, or no such file.
-    """
-    if dataset not in FOLDERS:
-        raise unknown_name("dataset", dataset, FOLDERS)
-    if "/" in split:
-        return Path(split)
-    files = [data / folder / split / f"{split}{ENDINGS[dataset]}" for folder in FOLDERS[dataset]]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        others = " or ".join(str(file.relative_to(data)) for file in files[1:])
-        raise InputError(f"file {files[0]} of split {split!r} is missing (so is {others}); check the name of the split")
-    return found
-
-
 def read_continuous(file: Path, dataset: str) -> ContinuousSplit:
     """Read and check a file of episodes, plain or gzipped.
 
@@ -113,8 +91,8 @@ def read_continuous(file: Path, dataset: str) -> ContinuousSplit:
     Raises:
         InputError: unknown data set, missing or damaged file, malformed episode (file, episode and field are named).
     """
-    if dataset not in FOLDERS:
-        raise unknown_name("dataset", dataset, FOLDERS)
+    if dataset not in DATASETS:
+        raise unknown_name("dataset", dataset, DATASETS)
     members = JsonMembers(file)
     episodes: list[ContinuousEpisode] = []
     for key in members:

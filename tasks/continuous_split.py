@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from vln_clip.records import Episode
-from vln_clip.tasks.continuous import ContinuousEpisode, continuous_file, read_continuous
-from vln_clip.tasks.datasets import Dataset
+from vln_clip.tasks.continuous import ContinuousEpisode, read_continuous
+from vln_clip.tasks.datasets import Dataset, split_file
 from vln_clip.tasks.split import OWN_VERSION, Split, subset
+
+REMEDY = "get it where the VLN-CE repository (https://github.com/jacobkrantz/VLN-CE) says"
 
 
 def read_split(
@@ -16,7 +18,7 @@ def read_split(
 
     Until ``place_on_graph`` finds their viewpoints, episodes have neither start nor path.
     """
-    read = read_continuous(continuous_file(dataset.name, name, data), dataset.name)
+    read = read_continuous(split_file(dataset, name, data, REMEDY), dataset.name)
     kept = set(subset(list(dict.fromkeys(episode.trajectory_id for episode in read.episodes)), number))
     chosen = [
         episode

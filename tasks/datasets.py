@@ -33,6 +33,8 @@ class Dataset:
         generated: part of the demo world.
         submission: format of the leaderboard's files.
         max_tokens: usual limit of an instruction, special words included.
+        winding: its paths are not the shortest ones, so neither are those that take the place of unlabelled ones.
+        other_folders: public names that ``folder`` may have as well.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Dataset:
     generated: bool = False
     submission: str = "r2r"
     max_tokens: int = 80
+    winding: bool = False
+    other_folders: tuple[str, ...] = ()
 
     @property
     def is_multilingual(self) -> bool:
@@ -64,9 +68,13 @@ class Dataset:
 
     def file(self, split: str, data: Path) -> Path:
         """Return the file of a split, packed or not; where there is none, where it belongs."""
-        usual = data / self.folder / self.file_name(split)
-        other = usual.with_suffix("") if usual.suffix == ".gz" else usual.with_name(f"{usual.name}.gz")
-        return other if other.is_file() and not usual.is_file() else usual
+        places = [data / folder / self.file_name(split) for folder in (self.folder, *self.other_folders)]
+        for usual in places:
+            other = usual.with_suffix("") if usual.suffix == ".gz" else usual.with_name(f"{usual.name}.gz")
+            for file in (usual, other):
+                if file.is_file():
+                    return file
+        return places[0]
 
 
 PUBLIC_SPLITS = ("train", "val_seen", "val_unseen")
@@ -84,7 +92,7 @@ DATASETS = {
     for dataset in (
         Dataset("r2r", "R2R", _R2R, "R2R_{split}.json", ("en",), "english", _WORDS, ("test",)),
         Dataset("xl-r2r", "XL-R2R", _R2R, "R2R_{split}_zh.json", ("zh",)),
-        Dataset("r4r", "R4R", _R2R, "R4R_{split}.json", ("en",), "english", _WORDS, max_tokens=160),
+        Dataset("r4r", "R4R", _R2R, "R4R_{split}.json", ("en",), "english", _WORDS, max_tokens=160, winding=True),
         Dataset(
             "rxr",
             "RxR",
@@ -95,6 +103,7 @@ DATASETS = {
             aug_paths=_RXR_AUG,
             submission="rxr",
             max_tokens=160,
+            winding=True,
         ),
         Dataset(
             "r2r-ce",
@@ -106,6 +115,7 @@ DATASETS = {
             _WORDS,
             ("test",),
             submission="r2r-ce",
+            other_folders=("R2R_VLNCE_v1-3", "R2R_VLNCE_v1-3_preprocessed"),
         ),
         Dataset(
             "rxr-ce",
@@ -116,6 +126,8 @@ DATASETS = {
             tests=_RXR_TESTS[1:],
             submission="rxr-habitat",
             max_tokens=160,
+            winding=True,
+            other_folders=("RxR_VLNCE_v0",),
         ),
         Dataset("demo", "R2R", _R2R, "R2R_{split}.json", ("en",), "english", _WORDS, ("test",), generated=True),
         Dataset(
@@ -129,6 +141,7 @@ DATASETS = {
             generated=True,
             submission="rxr",
             max_tokens=160,
+            winding=True,
         ),
     )
 }
@@ -227,7 +240,8 @@ def known_splits(dataset: Dataset, data: Path) -> list[str]:
     """Return the names of the splits in a data folder, after the public ones."""
     public = [*PUBLIC_SPLITS, *dataset.tests]
     if "/" in dataset.files:  # a folder for each
-        folders = sorted(folder.name for folder in (data / dataset.folder).glob("*/"))
+        places = (data / folder for folder in (dataset.folder, *dataset.other_folders))
+        folders = sorted({folder.name for place in places for folder in place.glob("*/")})
         here = [name for name in folders if dataset.file(name, data).is_file()]
     else:
         before, _, after = dataset.files.partition("{split}")

@@ -12,9 +12,9 @@ from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.records import Prediction
 from vln_clip.tasks import json_members
-from vln_clip.tasks.continuous import continuous_file, read_continuous, read_ground_truth
+from vln_clip.tasks.continuous import read_continuous, read_ground_truth
 from vln_clip.tasks.continuous_graph import match_to_graph, nearest_viewpoints
-from vln_clip.tasks.datasets import read_split
+from vln_clip.tasks.datasets import DATASETS, known_splits, read_split
 from vln_clip.tasks.metrics import score_predictions
 
 REAL = SHARED / "data" / "R2R-CE" / "val_unseen"
@@ -170,8 +170,10 @@ def test_missing_files_and_data_sets_are_told(tmp_path):
         read_continuous(tmp_path / "no.json", "r2r-ce")
     with pytest.raises(InputError, match="did you mean 'r2r-ce'"):
         read_continuous(tmp_path / "no.json", "r2r")
-    with pytest.raises(InputError, match=r"val_unsen.json.gz of split 'val_unsen' is missing"):
-        continuous_file("r2r-ce", "val_unsen", tmp_path)
+    with pytest.raises(InputError, match=r"did you mean 'val_unseen'"):
+        read_split("r2r-ce", "val_unsen", tmp_path)
+    with pytest.raises(InputError, match=r"val_unseen_guide.json.gz of split 'val_unseen' is missing; get it where"):
+        read_split("rxr-ce", "val_unseen", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +189,8 @@ def test_files_are_found_under_the_public_folder_names(tmp_path, dataset, name):
     file = tmp_path / name
     file.parent.mkdir(parents=True)
     file.touch()
-    assert continuous_file(dataset, "test", tmp_path) == file
-    assert continuous_file(dataset, str(file), tmp_path) == file
+    assert DATASETS[dataset].file("test", tmp_path) == file
+    assert "test" in known_splits(DATASETS[dataset], tmp_path)
 
 
 def test_positions_go_to_the_nearest_viewpoint_of_their_storey():

@@ -1,14 +1,18 @@
 """RxR through the programs: one multilingual model or one language, guides, nDTW checkpoints, submissions."""
 
+import gzip
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 
-from tests.toy_runs import World
+from tests.toy_runs import SMALL, World
 from tests.toy_world import point_to
-from vln_clip import checkpoint, config, evaluate, setting, submit
+from vln_clip import checkpoint, config, evaluate, job, setting, submit
 from vln_clip.errors import InputError
 from vln_clip.registry import resolve
+from vln_clip.run import Run
 from vln_clip.tasks.text import Vocabulary
 
 RXR = ("--dataset", "rxr", "--bt", "--eval-every", "2", "--max-input", "20", "--num-aug-paths", "20")
@@ -143,3 +147,54 @@ def test_another_tokenizer_is_kept_with_the_checkpoint(own_world, tmp_path):
     assert json.loads(out.read_text())["num_instructions"] == 12
     with pytest.raises(InputError, match="tokenizer"):
         own_world.train("--tokenizer", str(tmp_path / "nowhere"), name="lost")
+
+
+def test_pre_exploration_is_kept_apart_by_name(own_world, capsys):
+    run = own_world.train("--bt", "--pre-explore", "--num-aug-paths", "30", name="explored")
+    results = json.loads((run / "results.json").read_text())["val_unseen"]
+    assert list(results)[-2:] == ["pre_explored", "pre_explored_last"]
+    assert "back_translated" in results
+    source = header(run, "pre_explored")["unlabelled_paths"]
+    assert source.endswith("in the buildings of val_unseen and test")
+    assert "buildings" not in header(run, "back_translated")["unlabelled_paths"]
+    about = json.loads((run / "submission_test_pre_explored.about.json").read_text())
+    assert (about["agent"], about["unlabelled_paths"]) == ("pre_explored", source)
+    assert json.loads((run / "submission_test.about.json").read_text())["agent"] == "back_translated"
+    # Neither evaluation nor submission takes it unless its own folder is named.
+    assert setting.find_checkpoint(run).parent.name == "back_translated"
+    with pytest.raises(SystemExit) as stopped:
+        own_world.train("--pre-explore", name="lost")
+    assert stopped.value.code == 2
+    assert "--pre-explore goes on from back-translation; add --bt" in " ".join(capsys.readouterr().err.split())
+
+
+def test_pre_exploration_walks_unseen_buildings(own_world, monkeypatch):
+    settings = config.parse([*SMALL, "--bt", "--runs", str(own_world.runs), "--num-aug-paths", "40"], lambda name: name)
+    opened = job.open_job(replace(settings, features="none"), Run(replace(settings, name="paths")))
+    found = job.pre_explored_paths(opened)
+    scans = {opened.setting.tables.keys[i][0] for i in found.table.viewpoint.tolist()}
+    assert scans == {"beta"}
+    assert {opened.setting.tables.keys[i][0] for i in opened.unlabelled.table.viewpoint.tolist()} <= {"alpha", "gamma"}
+    assert len(found.table) == 40
+
+
+def test_a_checkpoint_of_one_language_stays_with_it(runs, own_world, monkeypatch, caplog):
+    point_to(runs.folder, monkeypatch)
+    loaded = setting.load_follower(runs.runs / "hi", "rxr", ["val_unseen"], torch.device("cpu"))
+    assert {e.language for e in loaded.setting.splits["val_unseen"].episodes} == {"hi"}
+    with pytest.raises(InputError, match="has learned hi, but r2r is in en; --language names one"):
+        setting.load_follower(runs.runs / "hi", "r2r", ["val_unseen"], torch.device("cpu"))
+    loaded = setting.load_follower(runs.runs / "all", "r2r", ["val_unseen"], torch.device("cpu"))
+    assert len(loaded.setting.splits["val_unseen"].episodes) == 12
+
+
+def test_a_language_that_a_file_lacks_is_told(runs, tmp_path):
+    content = gzip.decompress((runs.data / "RxR" / "rxr_val_unseen_guide.jsonl.gz").read_bytes())
+    rows = [json.loads(line) for line in content.splitlines()]
+    file = tmp_path / "english.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows if row["language"].startswith("en")))
+    flags = ["--checkpoint", str(runs.runs / "all"), "--split", str(file), "--language", "hi"]
+    with pytest.raises(InputError, match=r"english\.jsonl must hold .* in the language 'hi', got none"):
+        evaluate.main(flags)
+    with pytest.raises(InputError, match="in the language 'hi', got none"):
+        submit.main(flags)

@@ -146,9 +146,12 @@ class BackTranslationConfig:
     aug_weight: float = 0.6
     """weight of imitation on generated instructions"""
     aug_paths: Path | None = None
-    """R2R file of unlabelled paths; by default R2R/aug_paths.json where the data has it, else paths are sampled"""
+    """file of unlabelled paths in the data set's format; by default its aug_paths file, else paths are sampled"""
     num_aug_paths: int | None = None
     """sample so many unlabelled paths from the training buildings, whether there is a file or not (else 100000)"""
+    pre_explore: bool = False
+    """afterwards go on in the buildings of val_unseen and test, on paths sampled there. Not the standard setting, in
+    which those are unseen: its rows and files are named pre_explored"""
 
     def __post_init__(self) -> None:
         for name in ("real_weight", "aug_weight"):
@@ -201,6 +204,8 @@ class TrainConfig:
         _require(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
         if self.back_translation.aug_paths is not None and not self.bt:
             raise InputError("--aug-paths is for back-translation; add --bt or leave it out")
+        if self.back_translation.pre_explore and not self.bt:
+            raise InputError("--pre-explore goes on from back-translation; add --bt or leave it out")
 
     @property
     def run_name(self) -> str:
@@ -259,7 +264,8 @@ PRESETS = {
         follower=replace(
             _DEMO.follower, iters=600, eval_every=100, teacher="guide", reward="ndtw", max_input=160, max_action=20
         ),
-        speaker=replace(_DEMO.speaker, max_decode=120),
+        # Three languages take the speaker thrice the steps before it begins to look.
+        speaker=replace(_DEMO.speaker, speaker_iters=5_000, speaker_eval_every=500, max_decode=120),
     ),
 }
 

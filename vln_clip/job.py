@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from vln_clip import log, setting
@@ -13,7 +14,7 @@ from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.features import features_used
 from vln_clip.run import Run, describe_start
-from vln_clip.setting import TRAIN, Setting
+from vln_clip.setting import TRAIN, UNSEEN, Setting
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
 
 DEFAULT_NUM_AUG_PATHS = 100_000
@@ -27,6 +28,8 @@ SEEDS = {
     "aug_paths": 4,
     "random": 5,
     "train_rows": 6,
+    "pre_explored": 7,
+    "pre_explored_paths": 8,
 }
 
 
@@ -40,8 +43,7 @@ class Job:
     world: Navigation
     features: str
     fingerprints: list[str]
-    unlabelled: EpisodeTable | None = None
-    unlabelled_source: str = ""
+    unlabelled: "Unlabelled | None" = None
 
     def seed(self, purpose: str) -> int:
         """Return a seed of its own for each purpose."""
@@ -92,8 +94,8 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
     describe_start(settings, device, job.features)
     if settings.bt:  # a bad file is told before hours of training
-        job.unlabelled, job.unlabelled_source = unlabelled_paths(job)
-        log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled), job.unlabelled_source)
+        job.unlabelled = unlabelled_paths(job)
+        log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled.table), job.unlabelled.source)
     batch = data.table(TRAIN).batch(torch.arange(min(settings.follower.batch_size, len(data.table(TRAIN)))))
     shapes = (
         f"tokens {tuple(batch.tokens.shape)}, views {tuple(job.world.observe(batch.viewpoint, batch.view).views.shape)}"
@@ -108,15 +110,38 @@ def rewards(settings: TrainConfig) -> dict[str, float]:
     return {"stop_reward": settings.follower.stop_reward, "progress_reward": settings.follower.progress_reward}
 
 
-def unlabelled_paths(job: Job) -> tuple[EpisodeTable, str]:
-    """Read the paths of ``--aug-paths`` or of the data set, or sample some; also say which."""
+@dataclass
+class Unlabelled:
+    """Paths without instructions for back-translation, and where they came from."""
+
+    table: EpisodeTable
+    source: str
+
+
+def unlabelled_paths(job: Job) -> Unlabelled:
+    """Read the paths of ``--aug-paths`` or of the data set, or sample some."""
     c, data = job.config.back_translation, job.setting
-    train = data.table(TRAIN)
     file = c.aug_paths or data.data / data.dataset.folder / data.dataset.aug_paths
     if c.aug_paths is not None or (c.num_aug_paths is None and file.is_file()):
         table = paths.read_paths(file, data.dataset.name, data.data, data.tables, data.device)
-        paths.require_buildings(file, table, train, data.tables)
-        return table, f"of {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    count, seed = c.num_aug_paths or DEFAULT_NUM_AUG_PATHS, job.seed("aug_paths")
-    sample = paths.sample_winding_paths if data.dataset.is_multilingual else paths.sample_paths
-    return sample(data.tables, train, count, seed, data.device), f"sampled with seed {seed}"
+        paths.require_buildings(file, table, data.table(TRAIN), data.tables)
+        return Unlabelled(table, f"of {file.name}, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}")
+    return sampled_paths(job, "aug_paths")
+
+
+def pre_explored_paths(job: Job) -> Unlabelled:
+    """Sample paths in the buildings of val_unseen and test, which the standard setting keeps unseen."""
+    data = job.setting
+    splits = [name for name in (UNSEEN, *data.dataset.tests) if name in data.splits]
+    scans = np.concatenate([data.tables.scan_index[data.table(name).viewpoint.cpu().numpy()] for name in splits])
+    found = sampled_paths(job, "pre_explored_paths", scans)
+    return Unlabelled(found.table, f"{found.source} in the buildings of {' and '.join(splits)}")
+
+
+def sampled_paths(job: Job, purpose: str, scans: np.ndarray | None = None) -> Unlabelled:
+    """Sample paths like the training split's, in its buildings or in others (indices, as often as they shall occur)."""
+    data = job.setting
+    count, seed = job.config.back_translation.num_aug_paths or DEFAULT_NUM_AUG_PATHS, job.seed(purpose)
+    sample = paths.sample_winding_paths if data.dataset.winding else paths.sample_paths
+    table = sample(data.tables, data.table(TRAIN), count, seed, data.device, scans)
+    return Unlabelled(table, f"sampled with seed {seed}")

@@ -16,6 +16,7 @@ from vln_clip.tasks.statistics import summarize_by
 from vln_clip.tasks.submission import write_submission
 
 BEST = "best_val_unseen"
+BACK_TRANSLATED, PRE_EXPLORED = "back_translated", "pre_explored"
 
 
 def score_split(job: Job, world: Navigation, agent: Agent, split: str) -> dict[str, float]:
@@ -47,12 +48,12 @@ def evaluate_all(job: Job, agents: dict[str, Navigation]) -> dict[str, dict[str,
 def score_rows(job: Job, agents: dict[str, Navigation], split: str) -> dict[str, tuple[Scored, str]]:
     """Walk a split with every agent; return its scores and the features it saw, context first."""
     table, max_action = job.setting.table(split), job.config.follower.max_action
-    final = "back_translated" if "back_translated" in agents else "follower"
+    final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
     follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
     found = context_rows(job.world, table, follower, max_action, job.generator("random"), num_leading=leading)
     rows = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     rows[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
-    for name in ("blind", "follower", "back_translated"):
+    for name in ("blind", "follower", BACK_TRANSLATED, PRE_EXPLORED):
         if name not in agents:
             continue
         world = agents[name]
@@ -77,7 +78,7 @@ def _row(job: Job, split: str, scored: Scored, features: str) -> dict[str, Any]:
     return row
 
 
-def write_test_submission(job: Job, stage: str) -> None:
+def write_test_submission(job: Job, stage: str, suffix: str = "") -> None:
     """Write the leaderboard file of the test split, and beside it what it was made with."""
     test = next((split for split in job.setting.dataset.tests if split in job.setting.splits), None)
     if test is None:
@@ -87,10 +88,11 @@ def write_test_submission(job: Job, stage: str) -> None:
     follower = load_stage(job, stage, BEST, job.world)
     walks = walk_split(job.world, follower, table, job.config.follower.max_action)
     style = job.setting.dataset.submission
-    path = job.run.folder / f"submission_{test}{find_format(style).ending}"
+    path = job.run.folder / f"submission_{test}{suffix}{find_format(style).ending}"
     split, tables = job.setting.splits[test], job.setting.tables
     write_submission(path, predictions(job.world, table, walks), style, split, tables)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
-    if job.unlabelled is not None:
-        about["unlabelled_paths"] = job.unlabelled_source
+    unlabelled = checkpoint.load(job.run.checkpoint(stage, BEST)).header.get("unlabelled_paths")
+    if unlabelled is not None:
+        about["unlabelled_paths"] = unlabelled
     files.save_json(path.with_suffix(".about.json"), about)

@@ -27,8 +27,9 @@ from vln_clip.tasks.split import Split, place_on_graph
 from vln_clip.tasks.text import Vocabulary
 from vln_clip.tasks.words import TRAIN, load_vocabulary
 
-VALIDATION = ("val_unseen", "val_seen")
-NEEDED = (TRAIN, "val_unseen")  # to learn from, and to choose checkpoints by
+UNSEEN = "val_unseen"
+VALIDATION = (UNSEEN, "val_seen")
+NEEDED = (TRAIN, UNSEEN)  # to learn from, and to choose checkpoints by
 AUTO = "auto"
 NO_WORDS = Vocabulary(())  # for work that reads no instruction
 
@@ -174,9 +175,8 @@ def open_setting(
     else:
         names = list(splits)
     read = {name: read_split(dataset, name, data, language=language) for name in names}
-    if splits is None:
-        for name, split in read.items():
-            _require_use(found, name, split)
+    for name, split in read.items():
+        _require_use(found, name, split, language, learn=splits is None)
     for split in read.values():
         _require_graphs(split, data / "connectivity")
     tables = NavTables.load(data / "connectivity", sorted({scan for split in read.values() for scan in split.scans}))
@@ -186,11 +186,12 @@ def open_setting(
     return Setting(found, language, data, device, placed, tables, vocabulary, max_input)
 
 
-def _require_use(dataset: Dataset, name: str, split: Split) -> None:
-    """Check that a split can be trained on or scored."""
+def _require_use(dataset: Dataset, name: str, split: Split, language: str, learn: bool) -> None:
+    """Check that a split has something to do, and (``learn``) goals to learn from."""
     if not split.episodes:
-        raise InputError(f"{split.file} must hold at least one instruction with a word, got none")
-    if split.goal_hidden and name not in dataset.tests:
+        what = "" if language == ALL_LANGUAGES else f" in the language {language!r}"
+        raise InputError(f"{split.file} must hold at least one instruction with a word{what}, got none")
+    if learn and split.goal_hidden and name not in dataset.tests:
         raise InputError(f"{split.file} must have paths with goals, got only starts; is it the test split?")
 
 
@@ -260,6 +261,25 @@ class LoadedFollower:
     features: str
 
 
+def _language_of(folder: Path, header: dict[str, Any], vocabulary: Vocabulary, dataset: str) -> str:
+    """Return the language that a checkpoint is used in: its own where the data set has it, else all of them."""
+    own, spoken = header.get("language", ALL_LANGUAGES), DATASETS[dataset].languages
+    learned = DATASETS[header["dataset"]].languages if own == ALL_LANGUAGES else (own,)
+    known = [language for language in spoken if language in learned]
+    if len(known) == len(spoken):
+        return ALL_LANGUAGES
+    if len(known) == 1:
+        logger.info(
+            "language: %s, the only one of %s that %s has learned (--language names others)", *known, dataset, folder
+        )
+        return known[0]
+    if vocabulary.languages or not known:
+        raise InputError(
+            f"{folder} has learned {', '.join(learned)}, but {dataset} is in {', '.join(spoken)}; --language names one"
+        )
+    return ALL_LANGUAGES
+
+
 def log_cross_check(world: Navigation) -> None:
     """Say what a world compared with a simulator, if it did."""
     if isinstance(world, SimulatedNavigation) and world.cross_check:
@@ -298,10 +318,10 @@ def load_follower(
     if "max_action" not in header or header.get("stage") == "speaker":
         raise InputError(f"{folder} must be a follower's checkpoint, but is one of stage {header.get('stage')!r}")
     vocabulary = Vocabulary.from_json(header["words"])
-    trained_on = header["dataset"]
-    language = language or (header.get("language", ALL_LANGUAGES) if dataset in (None, trained_on) else ALL_LANGUAGES)
+    dataset = dataset or str(header["dataset"])
+    language = language or _language_of(folder, header, vocabulary, dataset)
     setting = open_setting(
-        dataset or trained_on,
+        dataset,
         splits,
         device,
         vocabulary=vocabulary,

@@ -14,10 +14,17 @@ from vln_clip.agents.speaker import Speaker
 from vln_clip.envs.episodes import ShuffledSampler, in_order
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.envs.navigation import Navigation
-from vln_clip.job import Job, criteria, open_job, rewards
+from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.losses import word_loss
 from vln_clip.report import print_results
-from vln_clip.results import BEST, evaluate_all, score_split, write_test_submission
+from vln_clip.results import (
+    BACK_TRANSLATED,
+    BEST,
+    PRE_EXPLORED,
+    evaluate_all,
+    score_split,
+    write_test_submission,
+)
 from vln_clip.run import Best, Run, Stage, run_stage
 from vln_clip.setting import TRAIN, VALIDATION, build_follower, build_speaker
 from vln_clip.tasks.bleu import corpus_bleu
@@ -57,11 +64,16 @@ def train_and_evaluate(job: Job) -> None:
         train_follower(job, "blind", agents["blind"])
     if settings.bt:
         train_speaker(job)
-        train_back_translated(job)
-        agents["back_translated"] = job.world
+        train_back_translated(job, unlabelled=job.unlabelled)
+        agents[BACK_TRANSLATED] = job.world
+    if settings.back_translation.pre_explore:
+        train_back_translated(job, PRE_EXPLORED, BACK_TRANSLATED, pre_explored_paths(job))
+        agents[PRE_EXPLORED] = job.world
     results = evaluate_all(job, agents)
     setting.log_cross_check(job.world)
-    write_test_submission(job, "back_translated" if settings.bt else "follower")
+    write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
+    if PRE_EXPLORED in agents:
+        write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
     files.save_json(job.run.results_file, results)
 
 
@@ -183,10 +195,12 @@ def score_speaker(job: Job, speaker: Speaker, split: str) -> dict[str, float]:
     return {"bleu": bleu, "loss": loss / count, "word_accuracy": correct / count}
 
 
-def train_back_translated(job: Job, name: str = "back_translated", augment: bool = True) -> None:
-    """Go on from the best follower with generated instructions; ``augment=False`` is the control without them."""
+def train_back_translated(
+    job: Job, name: str = BACK_TRANSLATED, start: str = "follower", unlabelled: Unlabelled | None = None
+) -> None:
+    """Go on from the best follower of a stage with generated instructions; without paths, on labelled data alone."""
     c, follower_config = job.config.back_translation, job.config.follower
-    folder = job.run.checkpoint("follower", BEST)
+    folder = job.run.checkpoint(start, BEST)
     saved = checkpoint.load(folder)
     width = job.world.bank.width
     follower = build_follower(job.setting, job.config.model, width, job.seed(name), c.bt_feature_dropout)
@@ -196,31 +210,31 @@ def train_back_translated(job: Job, name: str = "back_translated", augment: bool
     iters = c.bt_iters or max(1, (c.bt_until - int(saved.header["iteration"])) // 2)
     learn: Callable[[], dict[str, float]] = learner
     samplers = {"train": learner.sampler}
-    if augment:
-        learn = back_translation_learner(job, learner)
+    if unlabelled is not None:
+        learn = back_translation_learner(job, learner, unlabelled)
         samplers["aug"] = learn.sampler
     stage = follower_stage(job, name, learner, learn, iters, c.bt_eval_every, samplers)
-    if augment:
-        stage.header["unlabelled_paths"] = job.unlabelled_source
+    if unlabelled is not None:
+        stage.header["unlabelled_paths"] = unlabelled.source
     stage.header["from"] = {"iteration": saved.header["iteration"], "batch_size": follower_config.batch_size}
     run_stage(job.run, stage)
 
 
-def back_translation_learner(job: Job, learner: envdrop.FollowerLearner) -> envdrop.BackTranslationLearner:
+def back_translation_learner(
+    job: Job, learner: envdrop.FollowerLearner, unlabelled: Unlabelled
+) -> envdrop.BackTranslationLearner:
     """Set up the speaker and the unlabelled paths around a follower's learner."""
     c, data = job.config.back_translation, job.setting
     speaker = build_speaker(data, job.config.model, job.world.bank.width, job.seed("speaker"))
     folder = job.run.checkpoint("speaker", BEST_BLEU)
     checkpoint.restore_weights(speaker, checkpoint.load(folder).weights, folder)
     speaker.eval().requires_grad_(False)
-    table = job.unlabelled
-    assert table is not None
-    sampler = ShuffledSampler(len(table), job.config.follower.batch_size, job.seed("aug_paths"))
+    sampler = ShuffledSampler(len(unlabelled.table), job.config.follower.batch_size, job.seed("aug_paths"))
     tags = [data.vocabulary.tag(language) for language in data.vocabulary.languages]
     return envdrop.BackTranslationLearner(
         learner,
         speaker,
-        table,
+        unlabelled.table,
         sampler,
         c.aug_weight,
         c.bt_feature_dropout,
