@@ -134,7 +134,8 @@ def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: 
 def read_followers(file: Path) -> Iterator[Demonstration]:
     """Yield the demonstrations of a follower file, checked one by one.
 
-    The files state neither language nor scan: ``predictions`` keeps those of given episodes.
+    The files state neither language nor scan: ``predictions`` keeps those of given episodes. No program reads them;
+    they are for human scores, ``metrics.score_predictions(predictions(...), ...)``, and for analyses of one's own.
 
     Raises:
         InputError: missing or damaged file, or a malformed line; the message names file and line.

@@ -46,8 +46,9 @@ def write_submission(
         graph: its navigation graphs; needed likewise.
 
     Raises:
-        InputError: a format of positions for a split without positions.
-        ValueError: two predictions with one id, an empty trajectory, or an angle that is infinite.
+        InputError: two predictions with one id, a format of positions for a split without positions or for ids
+            that are not in it, or more steps than the challenge allows.
+        ValueError: an empty trajectory, or an angle that is infinite.
     """
     ids = Counter(prediction.instr_id for prediction in predictions)
     twice = [instr_id for instr_id, count in ids.items() if count > 1]
@@ -65,6 +66,12 @@ def write_submission(
             f"--format {style} holds positions: it is for data sets of continuous environments (r2r-ce, rxr-ce)"
         )
     episodes = {episode.instr_id: episode for episode in split.continuous.episodes}
+    unknown = [prediction.instr_id for prediction in predictions if prediction.instr_id not in episodes]
+    if unknown:
+        raise InputError(
+            f"instr_id must be of the split to be written as positions, got {len(unknown)} that are not in "
+            f"{split.file} ({_some(unknown)}); is it the right split, and the right language?"
+        )
     row.function("write")(path, [from_walk(walk, episodes[walk.instr_id], graph) for walk in predictions])
 
 
