@@ -18,14 +18,13 @@ from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.predictions import check_walks
 from vln_clip.tasks.problems import DUPLICATE, FILE, MISSING, OTHER_FORMAT, UNKNOWN, WRONG_TYPE, Problem
 from vln_clip.tasks.split import Split
+from vln_clip.tasks.strangers import SplitOf
 from vln_clip.tasks.submission_items import Finding, check_r2r, check_rxr
 from vln_clip.tasks.submission_report import Report
 from vln_clip.tasks.submission_warnings import find_warnings
 
-__all__ = ["Report", "SplitOf", "merge_lines", "validate_submission", "write_submission"]
+__all__ = ["Report", "merge_lines", "validate_submission", "write_submission"]
 
-SplitOf = Callable[[str], str | None]
-"""Says which other split of the data set an id belongs to, None where it is unknown."""
 NUM_NAMED = 3
 
 

@@ -53,8 +53,8 @@ def test_bad_graphs_are_refused(own_world, capsys):
     ("change", "message"),
     [
         ({"scan": "alhpa"}, "alhpa_connectivity.json is missing; scan must be one of alpha, beta, gamma, got 'alhpa'"),
-        ({"path": ["a0", "a9"]}, "path_id 100: viewpoint 'a9' of scan 'alpha'"),
-        ({"path": ["a0", "ax"]}, "path_id 100: viewpoint 'ax' of scan 'alpha'"),
+        ({"path": ["a0", "a9"]}, "item 0 (path_id 100): viewpoint 'a9' of scan 'alpha'"),
+        ({"path": ["a0", "ax"]}, "item 0 (path_id 100): viewpoint 'ax' of scan 'alpha'"),
         ({"path": ["a0", "a3", "a2"]}, "consecutive viewpoints of a path must be neighbours"),
         ({"path": ["a0", "a2"], "heading": None}, "heading must be a finite number of radians"),
     ],
