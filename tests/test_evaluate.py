@@ -255,9 +255,7 @@ def test_a_file_of_two_splits_is_refused_unless_that_is_meant(world, tmp_path, e
         assert f"{mixed}: {message}" in told
         assert evaluated(*words, "--allow-foreign")["num_instructions"] == 12
     mixed.write_text(json.dumps(both[0]))
-    assert (
-        evaluated(*words, "--split", "val_unseen@2")["num_instructions"] == 6
-    )  # of the same split, though not asked for
+    assert evaluated(*words, "--split", "val_unseen@2")["num_instructions"] == 6
 
 
 def test_doubles_are_scored_once_the_first_of_them(world, tmp_path, evaluated, capsys):

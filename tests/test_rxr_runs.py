@@ -98,16 +98,14 @@ def test_a_checkpoint_is_evaluated_in_its_languages(runs, tmp_path, capsys):
 @pytest.fixture
 def spoken(runs, tmp_path):
     """Return a function that writes the guides' paths of val_unseen in some languages as predictions."""
-    guides = [json.loads(line) for line in gzip.open(runs.data / "RxR" / "rxr_val_unseen_guide.jsonl.gz", "rt")]
+    packed = (runs.data / "RxR" / "rxr_val_unseen_guide.jsonl.gz").read_bytes()
+    guides = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
 
     def write(*languages):
-        chosen = [
-            {key: item[key] for key in ("instruction_id", "path")}
-            for item in guides
-            if item["language"][:2] in languages
-        ]
+        chosen = [item for item in guides if item["language"][:2] in languages]
+        items = [{"instruction_id": item["instruction_id"], "path": item["path"]} for item in chosen]
         path = tmp_path / f"{'_'.join(languages)}.jsonl"
-        path.write_text("".join(json.dumps(item) + "\n" for item in chosen))
+        path.write_text("".join(json.dumps(item) + "\n" for item in items))
         return path
 
     return write

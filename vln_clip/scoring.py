@@ -118,7 +118,7 @@ def score_file(path: Path, options: Options) -> Result:
         ) from None
     by_id = {episode.instr_id: episode for episode in data.splits[options.split].episodes}
     episodes = [by_id[instr_id] for instr_id in instr_ids]
-    name = path.name.removesuffix(".gz").removesuffix(".json")
+    name = path.name.removesuffix(".gz").removesuffix(".json").removesuffix(".jsonl")
     return Result(name, str(path), summarize(scores), scores, episodes, data)
 
 
