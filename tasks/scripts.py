@@ -25,12 +25,12 @@ def script_fault(text: str, language: str) -> str | None:
 
     Args:
         text: the instruction.
-        language: ``en``, ``hi`` or ``te``.
+        language: without region; only ``en``, ``hi`` and ``te`` are checked.
 
     Returns:
         A sentence where letters of scripts other than the language's own and Latin are more than its own.
     """
-    if text.isascii() or not _OTHERS[language].search(text):
+    if text.isascii() or language not in _LETTERS or not _OTHERS[language].search(text):
         return None
     own = len(_OWN[language].findall(text))
     foreign = Counter(_script(letter) for letter in _OTHERS[language].findall(text) if letter.isalpha())
