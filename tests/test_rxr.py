@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import json
 import math
+import re
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,8 +180,13 @@ def test_a_malformed_file_is_refused_by_line(tmp_path, items, message):
 def test_a_truncated_archive_is_refused(tmp_path):
     file = write(tmp_path, [guide(k) for k in range(1000)])
     file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(InputError, match=r"mine\.jsonl\.gz must be a whole gzip archive, got a damaged or truncated"):
+    with pytest.raises(
+        InputError, match=r"mine\.jsonl\.gz must be a whole gzip archive, got a damaged or truncated"
+    ) as told:
         read_guides(file)
+    sound, line_bytes = (int(found) for found in re.search(r"up to line (\d+), byte (\d+) ", str(told.value)).groups())
+    assert 0 < sound < 1000
+    assert len(lines([guide(k) for k in range(sound)])) == line_bytes
     file.write_bytes(gzip.compress(lines([guide()]))[:-6] + b"\0\0\0\0\0\0")
     with pytest.raises(InputError, match="must be a whole gzip archive"):
         read_guides(file)

@@ -174,11 +174,11 @@ def warn_of_sizes(names: Sequence[str], results: Sequence[Result]) -> None:
 def options_of(config: EvaluateConfig) -> Options:
     """Return how to score; files of a comparison are scored on the data set of its runs."""
     shared = {name: getattr(config, name) for name in Options.__dataclass_fields__}
-    named = [(path, dataset_of(path)) for path in config.compare if path.is_dir()] if config.dataset == "auto" else []
-    if config.dataset == "auto":
-        told_by = [(path, run_dataset(path)) for path in config.compare if path.name == "results.json"]
-        named += [(path, dataset) for path, dataset in told_by if dataset is not None]
-    datasets = dict(named)
+    datasets: dict[Path, str] = {}
+    for path in config.compare if config.dataset == "auto" else ():
+        own = dataset_of(path) if path.is_dir() else run_dataset(path) if path.name == "results.json" else None
+        if own is not None:
+            datasets[path] = own
     if len(set(datasets.values())) > 1:
         told = ", ".join(f"{path} of {dataset}" for path, dataset in datasets.items())
         raise InputError(f"--compare must be on one data set, got {told}; name it with --dataset")
