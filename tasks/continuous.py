@@ -14,6 +14,7 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.habitat import heading_of_rotation, to_matterport
 from vln_clip.tasks.json_members import JsonMembers
+from vln_clip.tasks.scripts import script_fault
 
 LANGUAGES = ("en", "hi", "te", "zh")
 DATASETS = ("r2r-ce", "rxr-ce")
@@ -114,6 +115,8 @@ def read_continuous(file: Path, dataset: str) -> ContinuousSplit:
 def read_ground_truth(file: Path) -> dict[str, GroundTruth]:
     """Read the walks of a ``*_gt.json.gz`` file by ``episode_id``.
 
+    No program reads them: they are for those who compare their agents with the shortest continuous way.
+
     Raises:
         InputError: missing or damaged file, or a malformed walk; the message names file, episode and field.
     """
@@ -137,6 +140,9 @@ def _episodes(members: JsonMembers, dataset: str) -> Iterator[ContinuousEpisode]
             name = "episode_id" if dataset == "r2r-ce" else "instruction_id"
             raise InputError(f"{where}: {name} must be unique, got {episode.instr_id} again; is it a file of guides?")
         seen.add(episode.instr_id)
+        fault = script_fault(episode.instruction, episode.language)
+        if fault is not None:
+            raise InputError(f"{where} (episode {episode_id}): {fault}")
         yield episode
 
 

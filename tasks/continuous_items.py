@@ -7,18 +7,14 @@ from pathlib import Path
 from vln_clip.errors import InputError
 from vln_clip.tasks.continuous import is_position
 from vln_clip.tasks.continuous_predictions import MAX_STEPS
-from vln_clip.tasks.files import is_finite, read_bytes
+from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.problems import MALFORMED, Problem
 
 REPEATED, WRONG_STOP, TOO_LONG = "repeated positions", "wrong stops", "too many steps"
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, object]]:
+def read_lines(text: str) -> Iterator[tuple[str, object]]:
     """Yield place and value of each line; a line that is no JSON comes as the error."""
-    try:
-        text = read_bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"file {path} must be UTF-8 text, but: {error}") from None
     for number, line in enumerate(text.split("\n")[: -1 if text.endswith("\n") else None], start=1):
         try:
             yield f"line {number}", json.loads(line)
@@ -26,8 +22,11 @@ def read_lines(path: Path) -> Iterator[tuple[str, object]]:
             yield f"line {number}", InputError(f"must be one JSON object, but: {error}")
 
 
-def read_members(path: Path) -> list[tuple[str, object]]:
-    """Return the members of R2R-CE's object, those with the same key too, of which JSON readers keep the last."""
+def read_members(text: str, path: Path) -> list[tuple[str, object]]:
+    """Return the members of R2R-CE's object, those with the same key too, of which JSON readers keep the last.
+
+    ``path`` names the file in the ``InputError`` of a text that is no such object.
+    """
     outermost: list[tuple[str, object]] = []
 
     def keep(members: list[tuple[str, object]]) -> dict:
@@ -36,10 +35,8 @@ def read_members(path: Path) -> list[tuple[str, object]]:
         return dict(members)
 
     try:
-        value = json.loads(read_bytes(path), object_pairs_hook=keep)
+        value = json.loads(text, object_pairs_hook=keep)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"file {path} must be JSON, but: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"file {path} must be a JSON object of episodes, got {type(value).__name__} {value!r:.60}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vln_clip.errors import InputError
 from vln_clip.files import save_json, save_json_lines
 from vln_clip.records import Prediction
 from vln_clip.tasks.continuous import ContinuousEpisode
@@ -68,9 +69,10 @@ def write_r2r_ce(path: Path, predictions: Sequence[ContinuousPrediction]) -> Non
     """Write R2R-CE's file, atomically; gzipped where the name ends in ``.gz``.
 
     Raises:
-        ValueError: an id twice, a state that is not finite, no state or more than the challenge's steps.
+        InputError: an id twice, a state that is not finite, no state or more than the challenge's steps.
     """
-    _check(predictions)
+    for prediction in _checked(predictions):
+        _check_number(prediction.instr_id, len(prediction.position_m), "states")
     save_json(path, {prediction.instr_id: _states(prediction) for prediction in predictions}, indent=None)
 
 
@@ -78,14 +80,15 @@ def write_rxr_habitat(path: Path, predictions: Sequence[ContinuousPrediction]) -
     """Write RxR-Habitat's file sorted by instruction, each position that differs from the one before; atomically.
 
     Raises:
-        ValueError: as for ``write_r2r_ce``, or an id that is no number.
+        InputError: as for ``write_r2r_ce`` (turns in place count for nothing), or an id that is no number.
     """
-    _check(predictions)
     lines = []
-    for prediction in predictions:
+    for prediction in _checked(predictions):
         if not prediction.instr_id.isdecimal():
-            raise ValueError(f"instruction ids of RxR must be numbers, got {prediction.instr_id!r}")
-        lines.append({"instruction_id": int(prediction.instr_id), "path": without_repeats(prediction).tolist()})
+            raise InputError(f"instruction ids of RxR must be numbers, got {prediction.instr_id!r}")
+        positions = without_repeats(prediction).tolist()
+        _check_number(prediction.instr_id, len(positions), "positions")
+        lines.append({"instruction_id": int(prediction.instr_id), "path": positions})
     save_json_lines(path, sorted(lines, key=lambda line: line["instruction_id"]))
 
 
@@ -108,21 +111,28 @@ def _states(prediction: ContinuousPrediction) -> list[dict]:
     return states
 
 
-def _check(predictions: Sequence[ContinuousPrediction]) -> None:
-    """Raise for what no agent may hand over."""
+def _check_number(name: str, number: int, what: str) -> None:
+    """Refuse more states or positions than an agent may have."""
+    if number > MAX_STEPS + 1:
+        raise InputError(
+            f"{what} of {name} must be the initial one and at most {MAX_STEPS} more, as the challenge allows, "
+            f"got {number}"
+        )
+
+
+def _checked(predictions: Sequence[ContinuousPrediction]) -> Sequence[ContinuousPrediction]:
+    """Return what was given, or raise for what no agent may hand over."""
     seen = set()
     for prediction in predictions:
         name, num_states = prediction.instr_id, len(prediction.position_m)
         if name in seen:
-            raise ValueError(f"instr_id must be unique in a submission, got {name} again")
+            raise InputError(f"instr_id must be unique in a submission, got {name} again")
         seen.add(name)
         if prediction.position_m.shape != (num_states, 3) or prediction.heading_rad.shape != (num_states,):
             shapes = prediction.position_m.shape, prediction.heading_rad.shape
             raise ValueError(f"states of {name} must be (T, 3) positions and (T,) headings, got {shapes}")
-        if not 1 + prediction.stopped <= num_states <= MAX_STEPS + 1:
-            raise ValueError(
-                f"states of {name} must be the initial one and up to {MAX_STEPS} more, the stop among them, "
-                f"got {num_states}"
-            )
+        if num_states < 1 + prediction.stopped:
+            raise InputError(f"states of {name} must be the initial one and those after it, the stop among them")
         if not (np.isfinite(prediction.position_m).all() and np.isfinite(prediction.heading_rad).all()):
-            raise ValueError(f"states of {name} must be finite numbers")
+            raise InputError(f"states of {name} must be finite numbers")
+    return predictions

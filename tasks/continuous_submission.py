@@ -1,4 +1,4 @@
-"""Leaderboard submissions of RxR-Habitat and R2R-CE: checking and reading back their files.
+"""Leaderboard submissions of RxR-Habitat and R2R-CE: checking their files.
 
 The leaderboards give no error logs, so a check names everything that is wrong and where it stands in the file. What
 the files hold, ``continuous_predictions`` says and writes.
@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from vln_clip.errors import InputError
 from vln_clip.tasks.continuous import Position, is_position
 from vln_clip.tasks.continuous_items import instruction_id_of, line_problems, read_lines, read_members, state_problems
+from vln_clip.tasks.documents import read_text
 from vln_clip.tasks.habitat import to_matterport
-from vln_clip.tasks.problems import DUPLICATE, MALFORMED, MISSING, UNKNOWN, WRONG_START, Problem
-from vln_clip.tasks.submission import Report
+from vln_clip.tasks.problems import DUPLICATE, MALFORMED, MISSING, TELEPORT, UNKNOWN, WRONG_START, Problem
+from vln_clip.tasks.submission_report import Report
+from vln_clip.tasks.submission_warnings import about, unsorted_warning
 
-UNSORTED = "ids out of order"
 START_TOLERANCE_M = 0.5  # the simulator may settle an agent a little apart; wrong episodes and frames are metres off
+MAX_STEP_M = 0.3  # seen from above: both challenges step 0.25 m forward, and stairs rise
 Starts = Mapping[str, Position]
 
 
 def validate_rxr_habitat(path: Path, instruction_ids: Collection[str], starts: Starts | None = None) -> Report:
-    """Check RxR-Habitat's JSON lines: every instruction once, sorted, paths of finite positions that all differ.
+    """Check RxR-Habitat's JSON lines: every instruction once, paths of finite positions that all differ.
 
     Args:
         path: submission, plain or gzipped.
@@ -33,26 +34,32 @@ def validate_rxr_habitat(path: Path, instruction_ids: Collection[str], starts: S
         The report, whose messages name the lines.
 
     Raises:
-        InputError: the file is missing, truncated or no text.
+        InputError: the file is missing or cannot be read.
     """
-    problems: list[Problem] = []
+    document, text = read_text(path)
+    problems, warnings = list(document.problems), list(document.warnings)
     wanted = dict.fromkeys(instruction_ids)
+    if text is None:
+        return Report(path, len(wanted), 0, tuple(problems), tuple(warnings))
     seen: set[str] = set()
-    previous = -1
-    lines = list(read_lines(path))
+    numbers: list[tuple[str, int]] = []
+    teleports: list[str] = []
+    lines = list(read_lines(text))
     for where, line in lines:
-        problems += line_problems(line, where)
+        faults = list(line_problems(line, where))
+        problems += faults
+        if isinstance(line, dict) and all(fault.kind != MALFORMED for fault in faults):
+            teleports += _teleports(line["path"], f"{where}: path")
         instruction_id = instruction_id_of(line)
         if instruction_id is None:
             continue
-        if instruction_id < previous:
-            problems.append(Problem(UNSORTED, f"{where}: ids must grow, got {instruction_id} after {previous}"))
-        previous = max(previous, instruction_id)
+        numbers.append((where, instruction_id))
         problems += _id_problems(str(instruction_id), where, "instruction_id", wanted, seen)
         position = _first(line, "path")
         problems += _start_problems(str(instruction_id), where, position, starts)
     problems += _missing(wanted, seen, "instruction_id")
-    return Report(path, len(wanted), len(lines), tuple(problems))
+    warnings += [warning for warning in (unsorted_warning(numbers), _teleport_warning(teleports)) if warning]
+    return Report(path, len(wanted), len(lines), tuple(problems), tuple(warnings))
 
 
 def validate_r2r_ce(path: Path, episode_ids: Collection[str], starts: Starts | None = None) -> Report:
@@ -67,45 +74,30 @@ def validate_r2r_ce(path: Path, episode_ids: Collection[str], starts: Starts | N
         The report, whose messages name episode and state, both counted from 0.
 
     Raises:
-        InputError: the file as a whole is missing, truncated, not JSON or no object.
+        InputError: the file as a whole is missing, not JSON or no object.
     """
-    problems: list[Problem] = []
+    document, text = read_text(path)
+    problems, warnings = list(document.problems), list(document.warnings)
     wanted = dict.fromkeys(episode_ids)
+    if text is None:
+        return Report(path, len(wanted), 0, tuple(problems), tuple(warnings))
     seen: set[str] = set()
-    members = read_members(path)
+    teleports: list[str] = []
+    members = read_members(text, path)
     for number, (episode_id, states) in enumerate(members):
         where = f"item {number} (episode {episode_id})"
-        problems += state_problems(states, where)
+        faults = list(state_problems(states, where))
+        problems += faults
+        if isinstance(states, list) and all(fault.kind != MALFORMED for fault in faults):
+            teleports += _teleports([state["position"] for state in states], f"{where}: state")
         problems += _id_problems(episode_id, where, "episode_id", wanted, seen)
         first = states[0] if isinstance(states, list) and states else None
         position = first.get("position") if isinstance(first, dict) else None
         problems += _start_problems(episode_id, where, position, starts)
     problems += _missing(wanted, seen, "episode_id")
-    return Report(path, len(wanted), len(members), tuple(problems))
-
-
-def read_rxr_habitat(path: Path) -> dict[str, np.ndarray]:
-    """Return the positions of each instruction, (n, 3) in Matterport's frame; the first malformed line is an error."""
-    paths = {}
-    for where, line in read_lines(path):
-        _require_none(path, line_problems(line, where))
-        instruction_id = str(line["instruction_id"])  # type: ignore[index]
-        if instruction_id in paths:
-            raise InputError(f"{path}: {where}: instruction_id must be unique, got {instruction_id} again")
-        paths[instruction_id] = to_matterport(line["path"])  # type: ignore[index]
-    return paths
-
-
-def read_r2r_ce(path: Path) -> dict[str, np.ndarray]:
-    """Return the positions of each episode, (T, 3) in Matterport's frame; the first malformed one is an error."""
-    paths = {}
-    for number, (episode_id, states) in enumerate(read_members(path)):
-        where = f"item {number} (episode {episode_id})"
-        _require_none(path, state_problems(states, where))
-        if episode_id in paths:
-            raise InputError(f"{path}: {where}: episode_id must be unique, got it again")
-        paths[episode_id] = to_matterport([state["position"] for state in states])  # type: ignore[attr-defined]
-    return paths
+    warning = _teleport_warning(teleports)
+    warnings += [] if warning is None else [warning]
+    return Report(path, len(wanted), len(members), tuple(problems), tuple(warnings))
 
 
 def _first(line: object, name: str) -> object:
@@ -137,8 +129,13 @@ def _start_problems(instr_id: str, where: str, position: object, starts: Starts 
         yield Problem(WRONG_START, f"{message}; is it in Habitat's frame, whose y is up?")
 
 
-def _require_none(path: Path, problems: Iterator[Problem]) -> None:
-    """Raise the first problem."""
-    for problem in problems:
-        if problem.kind == MALFORMED:
-            raise InputError(f"{path}: {problem.message}")
+def _teleports(positions: list, where: str) -> list[str]:
+    """Return the places of the positions, in Habitat's frame, that lie more than a step from the one before."""
+    level_m = np.array(positions, np.float64)[:, [0, 2]]  # (T, 2), from above
+    apart_m = np.linalg.norm(level_m[1:] - level_m[:-1], axis=1)
+    return [f"{where}[{k + 1}], {apart_m[k]:.2f} m" for k in np.flatnonzero(apart_m > MAX_STEP_M).tolist()]
+
+
+def _teleport_warning(places: list[str]) -> Problem | None:
+    text = f"steps are longer than {MAX_STEP_M:g} m, but the simulator goes 0.25 m at a time: was a graph walked?"
+    return about(TELEPORT, places, text)

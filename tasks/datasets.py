@@ -186,14 +186,15 @@ def load_episodes(
         split: name, or path of a file where it holds a ``/``; ``@N`` behind it takes N paths of it.
         data: data folder.
         graph: navigation graphs; None leaves viewpoints unchecked and endpoint-only paths as they are.
-        keep_empty: keep episodes without a word (path files whose instructions are never read).
+        keep_empty: it is a file of unlabelled paths, whose instructions are never read: episodes without a word are
+            kept, and paths of start and goal alone are filled in on the graph.
         language: one of the data set's, or ``all``.
 
     Returns:
         The episodes, one per instruction.
     """
     read = read_split(dataset, split, data, keep_empty, language)
-    return read.episodes if graph is None else place_on_graph(read, graph).episodes
+    return read.episodes if graph is None else place_on_graph(read, graph, fill_in=keep_empty).episodes
 
 
 def read_split(dataset: str, split: str, data: Path, keep_empty: bool = False, language: str = ALL_LANGUAGES) -> Split:

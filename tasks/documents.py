@@ -54,6 +54,21 @@ def read_document(path: Path) -> Document:
     Raises:
         InputError: the file is missing or cannot be read.
     """
+    document, text = read_text(path)
+    if text is not None:
+        _parse(text, document)
+    return document
+
+
+def read_text(path: Path) -> tuple[Document, str | None]:
+    """Read a file without looking for items.
+
+    Returns:
+        A document without items but with what is odd about the file as a whole, and the text; None where it is none.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
     content = read_packed(path)
     document = Document()
     if content.startswith(GZIP_MAGIC):
@@ -62,12 +77,9 @@ def read_document(path: Path) -> Document:
             content = unpack(content, path)
         except InputError as error:
             document.problems.append(Problem(FILE, str(error)))
-            return document
+            return document, None
     document.num_bytes = len(content)
-    text = _decode(content, document)
-    if text is not None:
-        _parse(text, document)
-    return document
+    return document, _decode(content, document)
 
 
 def _decode(content: bytes, document: Document) -> str | None:

@@ -19,38 +19,33 @@ class Format:
     Attributes:
         ending: of its files' names; ``.gz`` may follow.
         write: ``(path, predictions)``; off the graph, of ``ContinuousPrediction``.
-        read: ``(path) -> predictions``; off the graph, ``{id: positions}``.
         validate: ``(path, episodes, graph, split_of) -> Report``, or ``(path, ids, starts) -> Report`` off the graph.
         on_graph: predictions are walks along the navigation graph, not positions in metres.
     """
 
     ending: str
     write: str
-    read: str
     validate: str
     on_graph: bool = True
 
     def function(self, name: str) -> Callable[..., Any]:
-        """Import ``write``, ``read`` or ``validate``."""
-        return resolve("function", {"write": self.write, "read": self.read, "validate": self.validate}, name)
+        """Import ``write`` or ``validate``."""
+        return resolve("function", {"write": self.write, "validate": self.validate}, name)
 
 
-_READ = "vln_clip.tasks.predictions:read_predictions"
 _OWN = "vln_clip.tasks.submission"
 FORMATS = {
-    "r2r": Format(".json", f"{_OWN}:write_r2r", _READ, f"{_OWN}:validate_r2r"),
-    "rxr": Format(".jsonl", f"{_OWN}:write_rxr", _READ, f"{_OWN}:validate_rxr"),
+    "r2r": Format(".json", f"{_OWN}:write_r2r", f"{_OWN}:validate_r2r"),
+    "rxr": Format(".jsonl", f"{_OWN}:write_rxr", f"{_OWN}:validate_rxr"),
     "r2r-ce": Format(
         ".json",
         "vln_clip.tasks.continuous_predictions:write_r2r_ce",
-        "vln_clip.tasks.continuous_submission:read_r2r_ce",
         "vln_clip.tasks.continuous_submission:validate_r2r_ce",
         on_graph=False,
     ),
     "rxr-habitat": Format(
         ".jsonl",
         "vln_clip.tasks.continuous_predictions:write_rxr_habitat",
-        "vln_clip.tasks.continuous_submission:read_rxr_habitat",
         "vln_clip.tasks.continuous_submission:validate_rxr_habitat",
         on_graph=False,
     ),

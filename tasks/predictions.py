@@ -28,7 +28,7 @@ from vln_clip.tasks.problems import (
     require_none,
 )
 
-__all__ = ["JUMP", "check_walks", "match", "pad", "parse_item", "read_predictions", "require_none"]
+__all__ = ["JUMP", "check_walks", "match", "pad", "parse_item", "read_placed", "read_predictions", "require_none"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,16 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         InputError: the message names the file, the item or line and what was expected.
     """
+    return [prediction for _, prediction in read_placed(path)]
+
+
+def read_placed(path: Path) -> list[tuple[str, Prediction]]:
+    """Read a prediction file as ``read_predictions`` does, each with its place: ``item 3`` or ``line 4``."""
     document = read_document(path)
     fault = next((problem for problem in document.problems if problem.kind not in HARMLESS), None)
     if fault is not None:
         raise InputError(f"{path}: {fault}")
-    return [parse_item(item, f"{path}: {place}") for place, item in document.items]
+    return [(place, parse_item(item, f"{path}: {place}")) for place, item in document.items]
 
 
 def parse_item(item: object, where: str) -> Prediction:
@@ -141,10 +146,13 @@ def match(
     if len(paired) < len(by_id):
         logger.warning("ignored %d predictions for instructions outside the split", len(by_id) - len(paired))
     if not paired or (len(paired) < len(episodes) and not allow_missing):
-        missing = [episode.instr_id for episode in episodes if episode.instr_id not in by_id]
+        missing = [episode for episode in episodes if episode.instr_id not in by_id]
+        there, absent = {e.language for _, e in paired}, {e.language for e in missing}
+        one = f"nothing is there in {', '.join(sorted(absent))}: --language scores a single language"
         raise InputError(
             f"predictions must cover all {len(episodes)} instructions of the split, got {len(missing)} without one, "
-            f"e.g. {', '.join(missing[:3])}; is it the right split?"
+            f"e.g. {', '.join(e.instr_id for e in missing[:3])}; "
+            f"{one if there and there.isdisjoint(absent) else 'are split and language right?'}"
         )
     return [prediction for prediction, _ in paired], [episode for _, episode in paired]
 

@@ -15,7 +15,7 @@ NOT_FINITE = "angles that are no finite numbers"
 # Warnings: a server takes such a file, but it may not be what was meant.
 PACKED, LARGE, CONSTANT, DEGREES = "packed files", "large files", "NaN and Infinity", "angles in degrees"
 NO_ANGLES, UNSORTED, REPEATED = "angles left out", "unsorted ids", "repeated viewpoints"
-LONG, STILL = "long trajectories", "agents that do not move"
+LONG, STILL, TELEPORT = "long trajectories", "agents that do not move", "teleports"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def read_split(
     kept = episodes if keep_empty else [episode for episode in episodes if episode.instruction.strip()]
     if len(kept) < len(episodes):
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(episodes) - len(kept))
-    return Split(kept, file, sha256, version, goal_hidden)
+    places = {str(item["path_id"]): f"item {position}" for position, item in enumerate(items)}
+    return Split(kept, file, sha256, version, goal_hidden, places=places)
 
 
 def _checked_items(items: object, file: Path) -> list[dict]:

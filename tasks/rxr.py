@@ -17,6 +17,7 @@ from vln_clip.tasks.datasets import RXR_LANGUAGES, Dataset, split_file
 from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.json_stream import JsonStream
 from vln_clip.tasks.rxr_files import remedy
+from vln_clip.tasks.scripts import is_romanized, script_fault
 from vln_clip.tasks.split import OWN_VERSION, Split, subset
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ class Guides:
         file: where they were read from.
         sha256: hash of the whole unpacked file, whatever languages were wanted.
         num_bytes: size of the unpacked file.
-        num_lines: instructions in the file, all languages.
-        path_ids: of the whole file, in the order first seen.
+        places: where the first instruction of each path of the whole file stands, e.g. ``line 4``, by ``path_id`` in
+            the order first seen.
         goal_hidden: the whole file holds starts only, as test splits do; every ``Episode.path`` is None.
     """
 
@@ -45,8 +46,7 @@ class Guides:
     file: Path
     sha256: str
     num_bytes: int
-    num_lines: int
-    path_ids: tuple[str, ...]
+    places: dict[str, str]
     goal_hidden: bool
 
 
@@ -80,9 +80,9 @@ def read_split(
     found = read_guides(file, languages, keep_empty)
     episodes = found.episodes
     if number is not None:
-        kept = set(subset(list(found.path_ids), number))
+        kept = set(subset(list(found.places), number))
         episodes = [episode for episode in episodes if episode.path_id in kept]
-    return Split(episodes, file, found.sha256, OWN_VERSION, found.goal_hidden)
+    return Split(episodes, file, found.sha256, OWN_VERSION, found.goal_hidden, places=found.places)
 
 
 def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: bool = False) -> Guides:
@@ -94,39 +94,48 @@ def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: 
         keep_empty: keep episodes without a word.
 
     Raises:
-        InputError: unknown language, missing or damaged file, or a malformed line; the message names file and line.
+        InputError: unknown language, missing or damaged file, or a malformed line, one in the script of another
+            language among them; the message names file and line.
     """
     wanted = _wanted(languages)
     stream = JsonStream(file)
     routes: dict[str, tuple[str, tuple[str, ...]]] = {}
+    places: dict[str, str] = {}
     seen: set[str] = set()
-    read = []
+    read, romanized = [], []
     for where, item in stream:
         episode = _episode(item, where)
+        if is_romanized(episode.instruction, episode.language):
+            romanized.append(where)
         if episode.instr_id in seen:
             raise InputError(f"{where}: instruction_id must be unique, got {episode.instr_id} again")
         seen.add(episode.instr_id)
         route = (episode.scan, episode.path or ())
         known = routes.setdefault(episode.path_id, route)
+        first = places.setdefault(episode.path_id, where.removeprefix(f"{file}: "))
         if known != route:
-            raise InputError(f"{where}: path_id {episode.path_id} must mean one scan and path, got another than before")
+            raise InputError(
+                f"{where}: path_id {episode.path_id} must mean one scan and path, got another than {first}"
+            )
         if episode.language in wanted:
             read.append(replace(episode, scan=known[0], path=known[1]))  # one copy of what is repeated
     goal_hidden = all(len(path) == 1 for _, path in routes.values())
     if goal_hidden:
         read = [replace(episode, path=None) for episode in read]
+    if romanized:
+        message = "%d instructions in Hindi or Telugu are in Latin letters alone (first: %s); is their tag right?"
+        logger.warning(message, len(romanized), romanized[0])
     episodes = read if keep_empty else [episode for episode in read if episode.instruction.strip()]
     if len(episodes) < len(read):
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(read) - len(episodes))
-    return Guides(
-        episodes, file, stream.content.sha256, stream.content.num_bytes, len(seen), tuple(routes), goal_hidden
-    )
+    return Guides(episodes, file, stream.content.sha256, stream.content.num_bytes, places, goal_hidden)
 
 
 def read_followers(file: Path) -> Iterator[Demonstration]:
     """Yield the demonstrations of a follower file, checked one by one.
 
-    The files state neither language nor scan: ``predictions`` keeps those of given episodes.
+    The files state neither language nor scan: ``predictions`` keeps those of given episodes. No program reads them;
+    they are for human scores, ``metrics.score_predictions(predictions(...), ...)``, and for analyses of one's own.
 
     Raises:
         InputError: missing or damaged file, or a malformed line; the message names file and line.
@@ -218,7 +227,7 @@ def _guide_fault(item: dict) -> str | None:
         )
     if not is_finite(item["heading"]):
         return f"heading must be a finite number of radians, got {item['heading']!r:.40}"
-    return None
+    return script_fault(item["instruction"], reduced_language(item["language"]))
 
 
 def _id_fault(item: dict, fields: tuple[str, ...]) -> str | None:

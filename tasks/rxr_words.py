@@ -46,6 +46,8 @@ def text_by_viewpoint(trace: PoseTrace, tokens: Sequence[str], path: Sequence[st
 def word_times(timed_instruction: Sequence[Mapping[str, object]]) -> list[WordTime]:
     """Return when each word was said; a word without a time fills the gap between its neighbors' times.
 
+    No program needs them, and ``rxr.read_guides`` drops them: they are for analyses, together with ``pose_traces``.
+
     Args:
         timed_instruction: of a guide: objects with ``word`` and, not always, ``start_time`` and ``end_time`` in
             seconds.

@@ -5,7 +5,8 @@ graphs. The data sets and their readers stand in ``tasks/datasets.py``.
 """
 
 import random
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -33,6 +34,7 @@ class Split:
         version: which public version that is (``r2r_files.version_of``).
         goal_hidden: the file holds starts only, as test splits do; every ``Episode.path`` is None.
         continuous: where the file holds positions in place of viewpoints; ``place_on_graph`` finds those.
+        places: where in the file the first episode of each path stands, by ``path_id``: ``line 4`` or ``item 3``.
     """
 
     episodes: list[Episode]
@@ -41,6 +43,12 @@ class Split:
     version: str
     goal_hidden: bool
     continuous: ContinuousSplit | None = None
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def place(self, path_id: str) -> str:
+        """Return file and place of a path for messages."""
+        place = f"{self.places[path_id]} (path_id {path_id})" if path_id in self.places else f"path_id {path_id}"
+        return f"{self.file}: {place}"
 
     @property
     def scans(self) -> list[str]:
@@ -69,31 +77,36 @@ def subset(paths: list[T], number: int | None) -> list[T]:
     return drawn[:number]
 
 
-def place_on_graph(split: Split, graph: Graph) -> Split:
-    """Check that every viewpoint exists and every hop is an edge; expand paths that hold their two ends only.
+def place_on_graph(split: Split, graph: Graph, fill_in: bool = False) -> Split:
+    """Check that every viewpoint exists and every hop is an edge.
 
-    Path files for back-translation hold only start and goal, the way between them being the shortest path. Positions
-    of continuous environments become the viewpoints next to them.
+    Positions of continuous environments become the viewpoints next to them.
+
+    Args:
+        split: as read.
+        graph: navigation graphs of its scans.
+        fill_in: expand paths that hold only start and goal to the shortest path between them, as files of unlabelled
+            paths for back-translation mean it. An annotated path of two that are no neighbors has lost its middle.
 
     Raises:
-        InputError: unknown scan or viewpoint, a hop of a longer path that is no edge, a goal out of reach.
+        InputError: unknown scan or viewpoint, a hop that is no edge, a goal out of reach.
     """
     if split.continuous is not None:
         return replace(split, episodes=match_to_graph(split.continuous, graph))
     routes = {e.path_id: (e.scan, e.path or (e.start,)) for e in split.episodes}
-    indices = {path_id: _indices(split.file, path_id, *route, graph) for path_id, route in routes.items()}
+    indices = {path_id: _indices(split.place(path_id), *route, graph) for path_id, route in routes.items()}
     paths = {}
     for path_id in _with_gaps(indices, graph):
         scan, path = routes[path_id]
-        if len(path) > 2:
+        if len(path) > 2 or not fill_in:
             raise InputError(
-                f"{split.file}: path_id {path_id}: consecutive viewpoints of a path must be neighbours in the "
-                f"navigation graph of scan {scan} (only a path of two, start and goal, is filled in), got {path!r}"
+                f"{split.place(path_id)}: consecutive viewpoints of a path must be neighbours in the navigation graph "
+                f"of scan {scan} (start and goal alone are filled in for --aug-paths only), got {path!r}"
             )
         start, goal = indices[path_id]
         if not np.isfinite(graph.distance_m(np.array(start), np.array(goal))):
             raise InputError(
-                f"{split.file}: path_id {path_id}: goal {path[1]!r} cannot be reached from start {path[0]!r} in the "
+                f"{split.place(path_id)}: goal {path[1]!r} cannot be reached from start {path[0]!r} in the "
                 f"navigation graph of scan {scan}"
             )
         paths[path_id] = tuple(graph.viewpoint_id(index) for index in graph.shortest_path(start, goal))
@@ -101,14 +114,14 @@ def place_on_graph(split: Split, graph: Graph) -> Split:
     return replace(split, episodes=placed)
 
 
-def _indices(file: Path, path_id: str, scan: str, path: tuple[str, ...], graph: Graph) -> list[int]:
-    """Return the global indices of a path."""
+def _indices(place: str, scan: str, path: tuple[str, ...], graph: Graph) -> list[int]:
+    """Return the global indices of a path; ``place`` names it in the error."""
     indices = []
     for viewpoint in path:
         try:
             indices.append(graph.index(scan, viewpoint))
         except InputError as error:
-            raise InputError(f"{file}: path_id {path_id}: viewpoint {viewpoint!r} of scan {scan!r}: {error}") from None
+            raise InputError(f"{place}: viewpoint {viewpoint!r} of scan {scan!r}: {error}") from None
     return indices
 
 

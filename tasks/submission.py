@@ -18,14 +18,13 @@ from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.predictions import check_walks
 from vln_clip.tasks.problems import DUPLICATE, FILE, MISSING, OTHER_FORMAT, UNKNOWN, WRONG_TYPE, Problem
 from vln_clip.tasks.split import Split
+from vln_clip.tasks.strangers import SplitOf
 from vln_clip.tasks.submission_items import Finding, check_r2r, check_rxr
 from vln_clip.tasks.submission_report import Report
 from vln_clip.tasks.submission_warnings import find_warnings
 
-__all__ = ["Report", "SplitOf", "merge_lines", "validate_submission", "write_submission"]
+__all__ = ["Report", "merge_lines", "validate_submission", "write_submission"]
 
-SplitOf = Callable[[str], str | None]
-"""Says which other split of the data set an id belongs to, None where it is unknown."""
 NUM_NAMED = 3
 
 
@@ -46,8 +45,9 @@ def write_submission(
         graph: its navigation graphs; needed likewise.
 
     Raises:
-        InputError: a format of positions for a split without positions.
-        ValueError: two predictions with one id, an empty trajectory, or an angle that is infinite.
+        InputError: two predictions with one id, a format of positions for a split without positions or for ids
+            that are not in it, or more steps than the challenge allows.
+        ValueError: an empty trajectory, or an angle that is infinite.
     """
     ids = Counter(prediction.instr_id for prediction in predictions)
     twice = [instr_id for instr_id, count in ids.items() if count > 1]
@@ -65,6 +65,12 @@ def write_submission(
             f"--format {style} holds positions: it is for data sets of continuous environments (r2r-ce, rxr-ce)"
         )
     episodes = {episode.instr_id: episode for episode in split.continuous.episodes}
+    unknown = [prediction.instr_id for prediction in predictions if prediction.instr_id not in episodes]
+    if unknown:
+        raise InputError(
+            f"instr_id must be of the split to be written as positions, got {len(unknown)} that are not in "
+            f"{split.file} ({_some(unknown)}); is it the right split, and the right language?"
+        )
     row.function("write")(path, [from_walk(walk, episodes[walk.instr_id], graph) for walk in predictions])
 
 

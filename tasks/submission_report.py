@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vln_clip.errors import InputError
-from vln_clip.tasks.problems import Problem, count_kinds, require_none
+from vln_clip.tasks.problems import Problem, count_kinds
 
 NUM_SHOWN = 200  # problems on lines of their own
 NUM_SHOWN_OF_KIND = 40  # so that one kind leaves room for the others
@@ -73,13 +72,6 @@ class Report:
         sizes = {"num_instructions": self.num_instructions, "num_predictions": self.num_predictions}
         found = {name: [asdict(p) for p in getattr(self, name)] for name in ("problems", "warnings")}
         return {"file": str(self.file), "valid": not self.problems, **sizes, "counts": self.counts, **found}
-
-    def require_valid(self) -> None:
-        """Raise ``InputError`` unless the submission is valid."""
-        try:
-            require_none(self.problems)
-        except InputError as error:
-            raise InputError(f"submission {self.file} is not valid: {error}") from None
 
 
 def _lines(word: str, problem: Problem, everything: bool) -> list[str]:

@@ -1,7 +1,7 @@
 """What a server takes, but what may not be meant: each kind is told once, with the places it concerns."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 
 from vln_clip.records import Prediction
@@ -37,20 +37,27 @@ def find_warnings(document: Document, walks: Mapping[str, Prediction], layout: s
             )
         )
     found = [
-        _about(kind, [place for place, walk in walks.items() if is_odd(walk)], text) for kind, is_odd, text in checks
+        about(kind, [place for place, walk in walks.items() if is_odd(walk)], text) for kind, is_odd, text in checks
     ]
     still = [place for place, walk in walks.items() if _num_moves(walk) == 0]
     if 2 * len(still) > len(walks):
-        found.append(_about(STILL, still, f"of {len(walks)} trajectories never leave the start: did the agent walk?"))
+        found.append(about(STILL, still, f"of {len(walks)} trajectories never leave the start: did the agent walk?"))
     if rxr:
-        found.append(_about(UNSORTED, _unsorted(walks), "lines come after a larger instruction_id: sort the file"))
+        numbers = [(place, int(walk.instr_id)) for place, walk in walks.items() if walk.instr_id.isdecimal()]
+        found.append(unsorted_warning(numbers))
     if document.num_bytes > LARGE_BYTES:
         size = f"the file has {document.num_bytes / 2**20:.0f} MB: a server may refuse it; leave turns in place out"
         found.append(Problem(LARGE, size))
     return [problem for problem in found if problem is not None]
 
 
-def _about(kind: str, places: list[str], text: str) -> Problem | None:
+def unsorted_warning(numbers: Iterable[tuple[str, int]]) -> Problem | None:
+    """Return the warning about ids of RxR, given with their places, that are smaller than the one before."""
+    late = [here[0] for before, here in pairwise(numbers) if here[1] < before[1]]
+    return about(UNSORTED, late, "lines come after a larger instruction_id: sort the file")
+
+
+def about(kind: str, places: list[str], text: str) -> Problem | None:
     """Return the warning about some places, None where there is none."""
     return Problem(kind, f"{len(places)} {text} (first: {places[0]})", members=tuple(places)) if places else None
 
@@ -74,9 +81,3 @@ def _in_degrees(walk: Prediction) -> bool:
 
 def _without_angles(walk: Prediction) -> bool:
     return any(heading != heading for _, heading, _ in walk.trajectory)
-
-
-def _unsorted(walks: Mapping[str, Prediction]) -> list[str]:
-    """Return the places of ids that are smaller than the one before."""
-    numbers = [(place, int(walk.instr_id)) for place, walk in walks.items() if walk.instr_id.isdecimal()]
-    return [here[0] for before, here in pairwise(numbers) if here[1] < before[1]]

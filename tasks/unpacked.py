@@ -18,11 +18,12 @@ class Unpacked:
     Attributes:
         file: where it lies; what it is, its first bytes tell, not its name.
         num_bytes: unpacked bytes read so far, the whole content's at the end.
+        num_lines: line ends among them.
     """
 
     def __init__(self, file: Path):
         self.file = file
-        self.num_bytes = 0
+        self.num_bytes = self.num_lines = 0
         self._hash = hashlib.sha256()
         self._content: IO[bytes]
 
@@ -49,7 +50,7 @@ class Unpacked:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(
                 f"file {self.file} must be a whole gzip archive, got a damaged or truncated one "
-                f"(good up to byte {self.num_bytes} of its content): {error}"
+                f"(good up to line {self.num_lines}, byte {self.num_bytes} of its content): {error}"
             ) from None
         except OSError as error:
             raise InputError(f"file {self.file} cannot be read: {error.strerror or error}") from None
@@ -66,4 +67,5 @@ class Unpacked:
         """Add a part of the content to hash and size."""
         self._hash.update(part)
         self.num_bytes += len(part)
+        self.num_lines += part.count(b"\n")
         return part

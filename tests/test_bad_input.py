@@ -1,5 +1,6 @@
 """Every bad input of the programs: one clear sentence and exit status 2."""
 
+import gzip
 import json
 import shutil
 
@@ -53,8 +54,8 @@ def test_bad_graphs_are_refused(own_world, capsys):
     ("change", "message"),
     [
         ({"scan": "alhpa"}, "alhpa_connectivity.json is missing; scan must be one of alpha, beta, gamma, got 'alhpa'"),
-        ({"path": ["a0", "a9"]}, "path_id 100: viewpoint 'a9' of scan 'alpha'"),
-        ({"path": ["a0", "ax"]}, "path_id 100: viewpoint 'ax' of scan 'alpha'"),
+        ({"path": ["a0", "a9"]}, "item 0 (path_id 100): viewpoint 'a9' of scan 'alpha'"),
+        ({"path": ["a0", "ax"]}, "item 0 (path_id 100): viewpoint 'ax' of scan 'alpha'"),
         ({"path": ["a0", "a3", "a2"]}, "consecutive viewpoints of a path must be neighbours"),
         ({"path": ["a0", "a2"], "heading": None}, "heading must be a finite number of radians"),
     ],
@@ -65,6 +66,36 @@ def test_bad_annotations_are_refused(own_world, capsys, change, message):
     items[0] |= change
     path.write_text(json.dumps(items))
     told = refused_training(capsys, own_world)
+    assert message in told
+
+
+def rewritten(**changes):
+    """Change a function of lines: the third of a file gets other fields."""
+
+    def change(lines):
+        lines[2] = json.dumps(json.loads(lines[2]) | changes).encode()
+        return gzip.compress(b"\n".join(lines))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (rewritten(instruction_id=1), "line 3: instruction_id must be unique, got 1 again"),
+        (rewritten(language="te-IN"), "line 3 (instruction_id 3): instruction must be written in Telugu as its"),
+        (rewritten(path=["a0", "a2"], path_id=9), "line 3 (path_id 9): consecutive viewpoints of a path must be"),
+        (rewritten(path=["a0", "b1"], path_id=9), "line 3 (path_id 9): viewpoint 'b1' of scan 'alpha'"),
+        (rewritten(path=["a0", "a1"]), "line 3: path_id 5000 must mean one scan and path, got another than line 1"),
+        (lambda lines: gzip.compress(b"\n".join([*lines[:4], lines[4][:50]])), "line 5 must be JSON, but"),
+        (lambda lines: gzip.compress(b"\n".join(lines))[:300], "must be a whole gzip archive, got a damaged or trunc"),
+    ],
+)
+def test_damaged_guides_are_refused_by_line(own_world, capsys, damage, message):
+    path = own_world.data / "RxR" / "rxr_train_guide.jsonl.gz"
+    path.write_bytes(damage(gzip.decompress(path.read_bytes()).splitlines()))
+    told = refused_training(capsys, own_world, "--dataset", "rxr")
+    assert f"{path}" in told
     assert message in told
 
 

@@ -38,9 +38,17 @@ def episode(episode_id=1, north_m=(0, 1, 3), **changes):
     return plain | changes
 
 
+GO = {"hi": "जाओ", "te": "వెళ్ళు"}
+
+
 def guide(instruction_id=12, language="hi-IN", **changes):
     """Return an episode of RxR-CE."""
-    text = {"instruction_text": "जाओ", "instruction_id": instruction_id, "language": language, "annotator_id": 3}
+    text = {
+        "instruction_text": GO.get(language[:2], "Go."),
+        "instruction_id": instruction_id,
+        "language": language,
+        "annotator_id": 3,
+    }
     return episode(episode_id="5", **({"instruction": text} | changes))
 
 
@@ -99,7 +107,7 @@ def test_where_the_file_is_cut_into_chunks_does_not_matter(tmp_path, monkeypatch
     text = json.dumps({"n": 1234, "episodes": [guide(1), guide(2, "te-IN")], "end": [], "z": {}}, ensure_ascii=False)
     file.write_text(text, encoding="utf-8")
     split = read_continuous(file, "rxr-ce")
-    assert [(e.instr_id, e.instruction) for e in split.episodes] == [("1", "जाओ"), ("2", "जाओ")]
+    assert [(e.instr_id, e.instruction) for e in split.episodes] == [("1", "जाओ"), ("2", "వెళ్ళు")]
     assert split.sha256 == hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -123,6 +131,16 @@ def test_where_the_file_is_cut_into_chunks_does_not_matter(tmp_path, monkeypatch
 def test_faults_name_file_episode_and_field(read, changes, message):
     with pytest.raises(InputError, match=message):
         read(episode(**changes))
+
+
+def test_an_instruction_in_another_script_is_told(read):
+    with pytest.raises(
+        InputError, match=r"position 0 \(episode 5\): instruction must be written in Telugu .* Devanagari"
+    ):
+        read(
+            guide(language="te-IN", instruction={"instruction_text": GO["hi"], "instruction_id": 1, "language": "te"}),
+            dataset="rxr-ce",
+        )
 
 
 def test_other_languages_are_told(read):

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from tests.test_bad_input import refused
 from tests.toy_world import ALPHA, use_world
 from vln_clip import evaluate, submit
 from vln_clip.errors import InputError
@@ -14,7 +15,7 @@ from vln_clip.setting import NO_WORDS, open_setting
 from vln_clip.tasks.submission import write_submission
 
 
-def test_episodes_are_a_data_set_like_any_other(tmp_path, monkeypatch):
+def test_episodes_are_a_data_set_like_any_other(tmp_path, monkeypatch, capsys):
     # The toy building alpha: cameras at 1.5 m, so floors at 0 (Habitat: y 0, z = -y of Matterport).
     data = use_world(tmp_path, monkeypatch)
     items = []
@@ -81,3 +82,18 @@ def test_episodes_are_a_data_set_like_any_other(tmp_path, monkeypatch):
     source, out = str(tmp_path / "discrete.json"), str(tmp_path / "ce.json")
     submit.main(["--dataset", "r2r-ce", "--split", "val_unseen", "--from", source, "--out", out])
     assert set(json.loads((tmp_path / "ce.json").read_text())) == {"70", "71"}
+    # What cannot be written is told in one sentence, before a file is.
+    for change, message in (
+        ({"instr_id": "72"}, "item 0: id 72 must be of split val_unseen, but is of no split of r2r-ce"),
+        (
+            {"trajectory": [["a0", 0.1 * k, 0.0] for k in range(501)]},
+            "states of 70 must be the initial one and at most",
+        ),
+    ):
+        (tmp_path / "discrete.json").write_text(json.dumps([predicted[0] | change, predicted[1]]))
+        out = tmp_path / "refused.json"
+        flags = ["--dataset", "r2r-ce", "--split", "val_unseen", "--from", source, "--out", out]
+        assert message in refused(capsys, submit.main, flags)
+        assert not out.exists()
+    with pytest.raises(InputError, match=r"got 1 that are not in .*_guide\.json\.gz \(72\); is it the right split"):
+        write_submission(tmp_path / "b.jsonl", [Prediction("72", walks[0].trajectory)], "r2r-ce", split, ours.tables)

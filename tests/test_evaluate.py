@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,11 +211,16 @@ def test_the_output_of_a_format_is_nothing_but_that(world, tmp_path, capsys):
         (["--checkpoint", "RUN", "--format", "md"], "--format must be one of table, markdown, latex, csv, got 'md'"),
         (["--checkpoint", "RUN", "--out", "a.pdf"], "--out must end in one of"),
         (["--checkpoint", "RUN", "--no-context", "--context", "RUN"], "--context and --no-context exclude each other"),
-        (["--predictions", "FILE", "--split", "val_seen"], "is it the right split?"),
+        (
+            ["--predictions", "FILE", "--split", "val_seen"],
+            "p.json: item 0: id 300_0 must be of split val_seen, but is of val_unseen (in all 12 of 12 predictions are "
+            "not of val_seen); --allow-foreign leaves such predictions out",
+        ),
+        (["--predictions", "FILE", "--split", "val_seen", "--allow-foreign"], "are split and language right?"),
         (["--predictions", "FILE", "--context", "EMPTY"], "must be a run with a checkpoint, but has saved none yet"),
         (["--compare", "RESULTS", "COPY", "--by", "scan"], "--by needs the scores of each instruction"),
         (["--compare", "RUN", "RESULTS", "--split", "test"], "--split test hides its goals"),
-        (["--compare", "FILE", "RESULTS", "--split", "val_seen@2"], "is it the right split?"),
+        (["--compare", "FILE", "RESULTS", "--split", "val_seen@2"], "must be of split val_seen, but is of val_unseen"),
         (["--compare", "FILE", "FILE"], "--compare must name different things"),
         (["--compare", "FILE", "OTHER"], "must be a list of predictions or a run's results.json, got another"),
     ],
@@ -233,6 +239,43 @@ def test_what_cannot_be_evaluated_is_told(world, run, tmp_path, capsys, words, m
     }
     told = refused(capsys, evaluate.main, [*(known.get(word, word) for word in words), "--device", "cpu"])
     assert message in told
+
+
+def test_a_file_of_two_splits_is_refused_unless_that_is_meant(world, tmp_path, evaluated, capsys):
+    mixed = tmp_path / "mixed.json"
+    both = [json.loads(Path(write_predictions(world, mixed, split)).read_text()) for split in ("val_unseen", "train")]
+    unknown = [{"instr_id": "9_9", "trajectory": [["a0", 0.0, 0.0]]}]
+    words = ["--dataset", "r2r", "--no-context", "--predictions", mixed]
+    for items, message in (
+        (both[0] + both[1][:2], "item 12: id 100_0 must be of split val_unseen, but is of train (in all 2 of 14 "),
+        (both[0][:3] + unknown + both[0][3:], "item 3: id 9_9 must be of split val_unseen, but is of no split of r2r;"),
+    ):
+        mixed.write_text(json.dumps(items))
+        told = refused(capsys, evaluate.main, words)
+        assert f"{mixed}: {message}" in told
+        assert evaluated(*words, "--allow-foreign")["num_instructions"] == 12
+    mixed.write_text(json.dumps(both[0]))
+    assert evaluated(*words, "--split", "val_unseen@2")["num_instructions"] == 6
+
+
+def test_doubles_are_scored_once_the_first_of_them(world, tmp_path, evaluated, capsys):
+    def again(items):
+        items.append({"instr_id": items[0]["instr_id"], "trajectory": items[0]["trajectory"][:1]})
+
+    path = write_predictions(world, tmp_path / "p.json", change=again)
+    assert evaluated("--dataset", "r2r", "--no-context", "--predictions", path)["success_rate"] == 1.0
+    assert "ignored 1 predictions whose instr_id came before" in capsys.readouterr().err
+
+
+def test_results_of_another_data_set_are_refused(world, run, tmp_path, capsys):
+    for name in ("results.json", "config.json"):
+        (tmp_path / name).write_text((run / name).read_text().replace('"dataset": "r2r"', '"dataset": "r4r"'))
+    words = ["--compare", run, tmp_path / "results.json"]
+    assert f"--compare must be on one data set, got {run} of r2r, {tmp_path / 'results.json'} of r4r" in refused(
+        capsys, evaluate.main, words
+    )
+    told = refused(capsys, evaluate.main, [*words, "--dataset", "r2r"])
+    assert f"{tmp_path / 'results.json'} must be of the data set r2r to be compared, but is of r4r" in told
 
 
 def test_results_without_the_split_are_refused(world, run, tmp_path, capsys):

@@ -87,24 +87,32 @@ def test_episodes_without_a_word_are_dropped_and_counted(tmp_path, caplog):
     assert len(load_episodes("demo", "train", tmp_path, keep_empty=True)) == 3
 
 
-def test_a_path_of_two_ends_is_filled_in_on_the_graph(tmp_path):
+def test_an_unlabelled_path_of_two_ends_is_filled_in_on_the_graph(tmp_path):
     write(tmp_path, [item(1, "ad"), item(2, "ab"), item(3, "da")])
-    paths = {e.path_id: e.path for e in load_episodes("demo", "train", tmp_path, ToyGraph())}
+    paths = {e.path_id: e.path for e in load_episodes("demo", "train", tmp_path, ToyGraph(), keep_empty=True)}
     assert paths == {"1": tuple("abcd"), "2": ("a", "b"), "3": tuple("dcba")}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path": ["a", "c", "d"]}, r"path_id 7: consecutive viewpoints of a path must be neighbours .* scan house"),
-        ({"path": ["a", "z"]}, "path_id 7: goal 'z' cannot be reached from start 'a'"),
-        ({"path": ["a", "nine"]}, "path_id 7: viewpoint 'nine' of scan 'house'"),
-        ({"scan": "hous"}, "path_id 7: viewpoint 'a' of scan 'hous'"),
+        ({"path": ["a", "c", "d"]}, "consecutive viewpoints of a path must be neighbours .* scan house"),
+        ({"path": ["a", "z"]}, "goal 'z' cannot be reached from start 'a'"),
+        ({"path": ["a", "nine"]}, "viewpoint 'nine' of scan 'house'"),
+        ({"scan": "hous"}, "viewpoint 'a' of scan 'hous'"),
     ],
 )
 def test_a_path_off_the_graph_is_named(tmp_path, changes, message):
-    with pytest.raises(InputError, match=rf"R2R_train\.json: {message}"):
-        load_episodes("demo", "train", write(tmp_path, [item(**changes)]), ToyGraph())
+    folder = write(tmp_path, [item(1), item(**changes)])
+    with pytest.raises(InputError, match=rf"R2R_train\.json: item 1 \(path_id 7\): {message}"):
+        load_episodes("demo", "train", folder, ToyGraph(), keep_empty=True)
+
+
+def test_an_annotated_path_of_two_ends_is_not_filled_in(tmp_path):
+    # Its middle is lost: filling it in would train and score on another path than the instruction tells.
+    folder = write(tmp_path, [item(1), item(7, "ad")])
+    with pytest.raises(InputError, match=r"R2R_train\.json: item 1 \(path_id 7\): consecutive viewpoints .*'a', 'd'"):
+        load_episodes("demo", "train", folder, ToyGraph())
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,18 @@ import gzip
 import hashlib
 import json
 import math
+import re
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.toy_graph import ToyGraph
 from vln_clip.errors import InputError
 from vln_clip.records import Episode
 from vln_clip.tasks import json_stream
-from vln_clip.tasks.datasets import DATASETS, known_splits, read_split
+from vln_clip.tasks.datasets import DATASETS, known_splits, load_episodes, read_split
 from vln_clip.tasks.rxr import Guides, predictions, read_followers, read_guides
 
 
@@ -60,7 +62,8 @@ def test_each_line_is_an_episode_in_its_language(tmp_path):
     read = read_guides(write(tmp_path, [guide(7), guide(8, "hi-IN"), guide(9, "en-US", "ad", 4), guide(10, "te-IN")]))
     assert read.episodes[1] == Episode("8", "3", "house", "a", 1.5, "बाएँ मुड़ें।", ("a", "b", "c"), "hi")
     assert [episode.language for episode in read.episodes] == ["en", "hi", "en", "te"]
-    assert (ids(read), read.num_lines, read.goal_hidden) == (["7", "8", "9", "10"], 4, False)
+    assert (ids(read), read.goal_hidden) == (["7", "8", "9", "10"], False)
+    assert read.places == {"3": "line 1", "4": "line 3"}
 
 
 def test_languages_are_chosen_and_the_hash_is_of_the_whole_file(tmp_path):
@@ -72,7 +75,7 @@ def test_languages_are_chosen_and_the_hash_is_of_the_whole_file(tmp_path):
         assert (ids(english), ids(indian)) == (["7", "9"], ["8", "10"])
         for read in (english, indian):
             assert (read.sha256, read.num_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-            assert (read.num_lines, read.file) == (4, file)
+            assert read.file == file
     with pytest.raises(InputError, match="language must be one of en, hi, te, got 'en-IN'; did you mean 'en'"):
         read_guides(packed, ("en-IN",))
 
@@ -164,8 +167,8 @@ def test_word_times_are_not_kept_in_memory(tmp_path):
         ([guide() | {"path": "abc"}], "path must be a list of viewpoint ids with at least one, got 'abc'"),
         ([guide(heading=math.inf)], "heading must be a finite number of radians, got inf"),
         ([guide(heading="north")], "heading must be a finite number of radians, got 'north'"),
-        ([guide(), guide(8, path="abd")], "line 2: path_id 3 must mean one scan and path, got another than before"),
-        ([guide(), guide(8, scan="shop")], "line 2: path_id 3 must mean one scan and path, got another than before"),
+        ([guide(), guide(8, path="abd")], "line 2: path_id 3 must mean one scan and path, got another than line 1"),
+        ([guide(), guide(8, scan="shop")], "line 2: path_id 3 must mean one scan and path, got another than line 1"),
     ],
 )
 def test_a_malformed_file_is_refused_by_line(tmp_path, items, message):
@@ -177,8 +180,13 @@ def test_a_malformed_file_is_refused_by_line(tmp_path, items, message):
 def test_a_truncated_archive_is_refused(tmp_path):
     file = write(tmp_path, [guide(k) for k in range(1000)])
     file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(InputError, match=r"mine\.jsonl\.gz must be a whole gzip archive, got a damaged or truncated"):
+    with pytest.raises(
+        InputError, match=r"mine\.jsonl\.gz must be a whole gzip archive, got a damaged or truncated"
+    ) as told:
         read_guides(file)
+    sound, line_bytes = (int(found) for found in re.search(r"up to line (\d+), byte (\d+) ", str(told.value)).groups())
+    assert 0 < sound < 1000
+    assert len(lines([guide(k) for k in range(sound)])) == line_bytes
     file.write_bytes(gzip.compress(lines([guide()]))[:-6] + b"\0\0\0\0\0\0")
     with pytest.raises(InputError, match="must be a whole gzip archive"):
         read_guides(file)
@@ -253,3 +261,54 @@ def test_a_subset_is_the_same_paths_in_every_language(tmp_path):
     assert {episode.path_id for episode in hindi.episodes} == {"4", "2", "1"}
     assert (len(both.episodes), len(hindi.episodes)) == (6, 3)
     assert both.sha256 == hindi.sha256
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("abd", "consecutive viewpoints"), ("ad", "consecutive viewpoints"), ("aby", "viewpoint 'y' of scan 'house'")],
+)
+def test_a_path_off_the_graph_is_named_by_line(tmp_path, path, message):
+    file = write(
+        tmp_path, [guide(7), guide(8, "hi-IN"), guide(9, path=path, path_id=4), guide(10, path=path, path_id=4)]
+    )
+    with pytest.raises(InputError, match=rf"mine\.jsonl\.gz: line 3 \(path_id 4\): {message}"):
+        load_episodes("rxr", str(file), tmp_path, ToyGraph())
+
+
+HINDI, TELUGU = "बाएँ मुड़ें और रसोई तक जाएँ।", "వంటగది వైపు నడవండి, అక్కడ ఆగండి."
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "message"),
+    [
+        ("te-IN", HINDI, "in Telugu as its language 'te' is, got mostly Devanagari letters: 'बाएँ"),
+        ("hi-IN", TELUGU, "in Devanagari as its language 'hi' is, got mostly Telugu letters: 'వంటగది"),
+        ("hi-IN", f"{TELUGU} Walk on. {HINDI[:4]}", "got mostly Telugu"),
+        ("en-US", f"OK. {HINDI}", "in Latin as its language 'en' is, got mostly Devanagari"),
+        ("en-IN", TELUGU, "got mostly Telugu"),
+        ("te-IN", "Поверните налево", "got mostly Cyrillic"),
+    ],
+)
+def test_an_instruction_in_another_script_is_refused_by_line(tmp_path, tag, text, message):
+    with pytest.raises(InputError, match=rf"line 2 \(instruction_id 8\): instruction must be written .*{message}"):
+        read_guides(write(tmp_path, [guide(7), guide(8, tag, instruction=text)]), ("en",))
+
+
+def test_english_words_numbers_and_stray_letters_are_no_other_script(tmp_path, caplog):
+    texts = [
+        ("hi-IN", "Living room में 2 sofa के पास walk in closet है, वहाँ रुकें।"),
+        ("te-IN", "walk in closet పక్కన ఆగండి। “2 sofas”… 🙂 \u200c½"),
+        ("te-IN", f"{TELUGU} {HINDI[:3]}"),  # a slip of the keyboard
+        ("en-IN", "Walk to the café – the “हॉल” – and stop."),
+        ("hi-IN", "12 3"),
+    ]
+    file = write(tmp_path, [guide(k, tag, instruction=text) for k, (tag, text) in enumerate(texts)])
+    assert len(read_guides(file).episodes) == len(texts)
+    assert "Latin" not in caplog.text
+
+
+def test_romanized_instructions_are_kept_and_counted(tmp_path, caplog):
+    items = [guide(7), guide(8, "hi-IN", instruction="Baayen mudiye."), guide(9, "te-IN", instruction="Naḍavaṇḍi.")]
+    assert len(read_guides(write(tmp_path, items)).episodes) == 3
+    assert "2 instructions in Hindi or Telugu are in Latin letters alone" in caplog.text
+    assert "mine.jsonl.gz: line 2)" in caplog.text

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.test_bad_input import refused
 from tests.toy_runs import SMALL, World
 from tests.toy_world import point_to
-from vln_clip import checkpoint, config, evaluate, job, setting, submit
+from vln_clip import checkpoint, config, evaluate, job, log, setting, submit
 from vln_clip.errors import InputError
 from vln_clip.registry import resolve
 from vln_clip.run import Run
@@ -95,6 +96,64 @@ def test_a_checkpoint_is_evaluated_in_its_languages(runs, tmp_path, capsys):
     assert {"random", "shortest_path", "blind", "no_instruction"} < set(found["rows"])
     with pytest.raises(InputError, match="--language of the data set rxr must be one of en, hi, te, all, got 'zh'"):
         evaluate.main(["--checkpoint", str(runs.runs / "all"), "--language", "zh"])
+
+
+@pytest.fixture
+def spoken(runs, tmp_path):
+    """Return a function that writes the guides' paths of val_unseen in some languages as predictions."""
+    packed = (runs.data / "RxR" / "rxr_val_unseen_guide.jsonl.gz").read_bytes()
+    guides = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
+
+    def write(*languages):
+        chosen = [item for item in guides if item["language"][:2] in languages]
+        items = [{"instruction_id": item["instruction_id"], "path": item["path"]} for item in chosen]
+        path = tmp_path / f"{'_'.join(languages)}.jsonl"
+        path.write_text("".join(json.dumps(item) + "\n" for item in items))
+        return path
+
+    return write
+
+
+def test_results_are_compared_in_the_language_asked_for(runs, tmp_path, capsys):
+    out, results = tmp_path / "found.json", runs.runs / "all" / "results.json"
+    saved = json.loads(results.read_text())["val_unseen"]["back_translated"]
+    words = ["--compare", results, runs.runs / "hi", "--no-context", "--json", out]
+    log.program(evaluate.main, [str(word) for word in (*words, "--language", "hi")])
+    rows = json.loads(out.read_text())["rows"]
+    assert rows["all/back_translated"]["spl"] == saved["by_language"]["hi"]["spl"]
+    assert {row["num_instructions"] for row in rows.values()} == {8}
+    assert "not over the same instructions" not in capsys.readouterr().err
+    log.program(evaluate.main, [str(word) for word in words])
+    assert "rows are not over the same instructions: all/back_translated 32, hi 8" in capsys.readouterr().err
+    of_hindi = runs.runs / "hi" / "results.json"
+    for language, message in (("te", "--language te, got hi only"), ("all", "--language all, got hi only")):
+        told = refused(capsys, evaluate.main, ["--compare", results, of_hindi, "--language", language])
+        assert f"{of_hindi}: back_translated on val_unseen must have scores for {message}" in told
+
+
+def test_files_of_single_languages_are_told_apart(spoken, capsys):
+    english, hindi = spoken("en"), spoken("hi")
+    words = ["--dataset", "rxr", "--no-context"]
+    told = refused(capsys, evaluate.main, [*words, "--compare", english, hindi])
+    assert "got 16 without one, e.g. " in told
+    assert "; nothing is there in hi, te: --language scores a single language" in told
+    told = refused(capsys, evaluate.main, [*words, "--allow-missing", "--compare", english, hindi])
+    assert (
+        "--compare en hi: agents must answer the same instructions to be compared, but 16 instructions in en and "
+        "8 instructions in hi share none" in told
+    )
+    log.program(evaluate.main, [str(word) for word in (*words, "--predictions", english, "--language", "en")])
+
+
+def test_what_is_converted_holds_the_language_asked_for_and_no_other_split(runs, spoken, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    words = ["--dataset", "rxr", "--from", spoken("en", "hi", "te"), "--out", out, "--split"]
+    submit.main([str(word) for word in (*words, "val_unseen", "--language", "hi")])
+    assert len(out.read_text().splitlines()) == 8
+    out.unlink()
+    told = refused(capsys, submit.main, [*words, "train"])
+    assert "en_hi_te.jsonl: line 1: id 65 must be of split train, but is of val_unseen (in all 32 of 32" in told
+    assert not out.exists()
 
 
 def test_a_finished_run_and_an_interrupted_one_go_on(runs, tmp_path, monkeypatch, capsys):

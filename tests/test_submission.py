@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,6 @@ def test_a_written_submission_comes_back_and_is_valid(tmp_path, name):
     assert report.problems == ()
     assert report.lines()[0] == f"{file}: valid, 3 predictions for 3 instructions"
     assert [problem.kind for problem in report.warnings] == (["packed files"] if name.endswith(".gz") else [])
-    report.require_valid()
     assert [path.name for path in file.parent.iterdir()] == [file.name], "no temporary file is left"
 
 
@@ -164,16 +164,15 @@ def test_a_submission_that_cannot_be_written_is_one_sentence(tmp_path):
             {"unknown viewpoints": 1},
             "trajectory of 1_0: viewpoint 'q' is not in the graph of scan house",
         ),
-        ([entry("1_0", "da")], {"wrong starts": 1, "jumps": 1}, "in all: 1 wrong starts, 1 jumps"),
+        ([entry("1_0", "da")], {"wrong starts": 1, "jumps": 1}, "wrong starts: 1, jumps: 1"),
     ],
 )
 def test_what_is_wrong_with_a_submission_is_counted_and_named(tmp_path, items, counts, message):
     others = [] if "missing ids" in counts else [entry("1_1", "a"), entry("2_0", "aab")]
     report = validate_submission(write(tmp_path, [*others, *items]), EPISODES, ToyGraph())
     assert report.counts == counts
-    with pytest.raises(InputError, match=rf"submission .*mine\.json is not valid: .*{message}"):
-        report.require_valid()
-    assert "not valid" in str(report)
+    assert re.search(message, str(report)), str(report)
+    assert "mine.json: not valid" in str(report)
     assert all(f"{kind}: {count}" in str(report) for kind, count in counts.items())
 
 

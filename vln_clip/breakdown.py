@@ -61,10 +61,18 @@ def compare_paired(
     row_of = {episode.instr_id: row for row, episode in enumerate(baseline_episodes)}
     pairs = [(row, row_of[e.instr_id]) for row, e in enumerate(episodes) if e.instr_id in row_of]
     if not pairs:
-        raise InputError("predictions must share instructions to be compared, got two files that share none")
+        raise InputError(
+            f"agents must answer the same instructions to be compared, but {_about(baseline_episodes)} and "
+            f"{_about(episodes)} share none; score each alone with --predictions"
+        )
     if len(pairs) < max(len(episodes), len(baseline_episodes)):
         logger.info("paired differences are over the %d instructions that both have", len(pairs))
     ours, theirs = np.array(pairs).T
     clusters = [episodes[row].path_id for row in ours.tolist()]
     found = statistics.compare(statistics.select(scores, ours), statistics.select(baseline, theirs), clusters)
     return asdict(found) | {"num_instructions": len(pairs)}
+
+
+def _about(episodes: Sequence[Episode]) -> str:
+    """Say how many instructions there are in which languages."""
+    return f"{len(episodes)} instructions in {', '.join(sorted({episode.language for episode in episodes}))}"

@@ -12,7 +12,16 @@ from vln_clip import files, log, report, tables
 from vln_clip.breakdown import compare_paired, describe
 from vln_clip.context import CONTEXT
 from vln_clip.errors import InputError, unknown_name
-from vln_clip.scoring import Options, Result, context_of, dataset_of, score_any, score_checkpoint, score_file
+from vln_clip.scoring import (
+    Options,
+    Result,
+    context_of,
+    dataset_of,
+    run_dataset,
+    score_any,
+    score_checkpoint,
+    score_file,
+)
 from vln_clip.tasks.groups import GROUPS, natural
 from vln_clip.tasks.statistics import MIN_CLUSTERS
 
@@ -53,6 +62,8 @@ class EvaluateConfig:
     """score a prediction file that leaves instructions out"""
     allow_jumps: bool = False
     """score hops that are no edges by their distance, as EnvDrop's evaluator does"""
+    allow_foreign: bool = False
+    """leave out predictions for instructions of other splits, in place of refusing the file"""
     device: str = "auto"
     """cpu, cuda, …"""
     simulator: Literal["tables", "mattersim"] = "tables"
@@ -140,18 +151,34 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             evaluation.rows[name] = dict(result.metrics)
         else:
             evaluation.rows[name] = describe(result.scores, result.episodes, result.graph, config.by, config.ci)
+    warn_of_sizes(names, results)
     first = results[0]
     for name, result in zip(names[1:], results[1:], strict=True):
         if result.scores is not None and first.scores is not None:
-            found = compare_paired(result.scores, result.episodes, first.scores, first.episodes)
+            try:
+                found = compare_paired(result.scores, result.episodes, first.scores, first.episodes)
+            except InputError as error:
+                raise InputError(f"--compare {names[0]} {name}: {error}") from None
             evaluation.comparisons[name] = found | {"against": names[0]}
     return evaluation
 
 
+def warn_of_sizes(names: Sequence[str], results: Sequence[Result]) -> None:
+    """Warn where the rows of a comparison are means over different numbers of instructions."""
+    sizes = {name: round(result.metrics["num_instructions"]) for name, result in zip(names, results, strict=True)}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        log.logger.warning("rows are not over the same instructions: %s; --language takes one language of all", told)
+
+
 def options_of(config: EvaluateConfig) -> Options:
-    """Return how to score; files of a comparison are scored on the data set of its first checkpoint."""
+    """Return how to score; files of a comparison are scored on the data set of its runs."""
     shared = {name: getattr(config, name) for name in Options.__dataclass_fields__}
-    datasets = {path: dataset_of(path) for path in config.compare if path.is_dir()} if config.dataset == "auto" else {}
+    datasets: dict[Path, str] = {}
+    for path in config.compare if config.dataset == "auto" else ():
+        own = dataset_of(path) if path.is_dir() else run_dataset(path) if path.name == "results.json" else None
+        if own is not None:
+            datasets[path] = own
     if len(set(datasets.values())) > 1:
         told = ", ".join(f"{path} of {dataset}" for path, dataset in datasets.items())
         raise InputError(f"--compare must be on one data set, got {told}; name it with --dataset")

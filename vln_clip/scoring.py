@@ -15,10 +15,12 @@ from vln_clip.job import SEEDS
 from vln_clip.log import logger
 from vln_clip.records import Episode
 from vln_clip.setting import LoadedFollower, Setting
-from vln_clip.tasks.datasets import ALL_LANGUAGES
+from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
+from vln_clip.tasks.documents import ID_KEYS
 from vln_clip.tasks.files import parse_json, read_bytes
 from vln_clip.tasks.metrics import METRICS, NUM_INSTRUCTIONS, Scores, score_predictions, summarize
-from vln_clip.tasks.predictions import read_predictions
+from vln_clip.tasks.predictions import read_placed
+from vln_clip.tasks.strangers import require_of_split
 
 BEST = "best_val_unseen"
 BEST_AGENTS = ("back_translated", "follower")  # rows of a results.json that stand for the run, the first that is there
@@ -37,6 +39,7 @@ class Options:
     features: str | None = None
     allow_missing: bool = False
     allow_jumps: bool = False
+    allow_foreign: bool = False
     simulator: str = "tables"
     cross_check: bool = False
 
@@ -80,19 +83,30 @@ def score_any(path: Path, options: Options) -> Result:
         )
     if path.is_dir():
         return score_checkpoint(path, options)
-    content = parse_json(read_bytes(path), path)
-    return score_results(path, content, options.split) if isinstance(content, dict) else score_file(path, options)
+    try:
+        content = parse_json(read_bytes(path), path)
+    except InputError:  # JSON lines, or what the reader of prediction files has a better word for
+        content = None
+    if isinstance(content, dict) and not content.keys() & set(ID_KEYS):
+        return score_results(path, content, options)
+    return score_file(path, options)
 
 
 def score_file(path: Path, options: Options) -> Result:
     """Score a prediction file."""
-    predictions = read_predictions(path)
+    placed = read_placed(path)
     dataset = setting.find_dataset(options.dataset)
     device, language = setting.pick_device("cpu"), options.language or ALL_LANGUAGES
     data = setting.open_setting(dataset, [options.split], device, vocabulary=setting.NO_WORDS, language=language)
+    if not options.allow_foreign:
+        wanted = {episode.instr_id for episode in data.splits[options.split].episodes}
+        try:
+            require_of_split(path, placed, wanted, dataset, data.data, options.split)
+        except InputError as error:
+            raise InputError(f"{error}; --allow-foreign leaves such predictions out") from None
     try:
         instr_ids, scores = score_predictions(
-            predictions,
+            [prediction for _, prediction in placed],
             data.splits[options.split].episodes,
             data.tables,
             allow_missing=options.allow_missing,
@@ -104,7 +118,7 @@ def score_file(path: Path, options: Options) -> Result:
         ) from None
     by_id = {episode.instr_id: episode for episode in data.splits[options.split].episodes}
     episodes = [by_id[instr_id] for instr_id in instr_ids]
-    name = path.name.removesuffix(".gz").removesuffix(".json")
+    name = path.name.removesuffix(".gz").removesuffix(".json").removesuffix(".jsonl")
     return Result(name, str(path), summarize(scores), scores, episodes, data)
 
 
@@ -128,8 +142,9 @@ def score_checkpoint(path: Path, options: Options) -> Result:
     )
 
 
-def score_results(path: Path, content: dict, split: str) -> Result:
-    """Read the means of a run's best agent from its ``results.json``."""
+def score_results(path: Path, content: dict, options: Options) -> Result:
+    """Read the means of a run's best agent from its ``results.json``, in the language that the options ask for."""
+    split = options.split
     if not all(
         isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values()) for rows in content.values()
     ):
@@ -139,13 +154,36 @@ def score_results(path: Path, content: dict, split: str) -> Result:
     agent = next((name for name in BEST_AGENTS if name in content[split]), None)
     if agent is None:
         raise InputError(f"{path} must have a row {' or '.join(BEST_AGENTS)} for {split}, got {list(content[split])}")
-    row = content[split][agent]
+    trained_on = run_dataset(path)
+    if trained_on is not None and options.dataset not in ("auto", trained_on):
+        raise InputError(f"{path} must be of the data set {options.dataset} to be compared, but is of {trained_on}")
+    row = _in_language(content[split][agent], f"{path}: {agent} on {split}", trained_on, options.language)
     metrics = {name: row[name] for name in (*METRICS, NUM_INSTRUCTIONS) if name in row}
     logger.info(
         "%s holds means only: no intervals, groups or paired differences; the run's folder in its place gives them",
         path,
     )
     return Result(f"{path.parent.name}/{agent}", str(path), metrics)
+
+
+def run_dataset(results: Path) -> str | None:
+    """Return the data set of a ``results.json`` by the ``config.json`` beside it, None where that tells none."""
+    path = results.with_name("config.json")
+    config = parse_json(read_bytes(path), path) if path.is_file() else None
+    name = config.get("dataset") if isinstance(config, dict) else None
+    return name if name in DATASETS else None
+
+
+def _in_language(row: dict, where: str, dataset: str | None, language: str | None) -> dict:
+    """Return the part of a row of ``results.json`` in one language; None leaves the row as the run wrote it."""
+    languages = () if dataset is None else DATASETS[dataset].languages
+    spoken: dict[str, dict] = row.get("by_language") or dict.fromkeys(languages, row)
+    if language is None:
+        return row
+    wanted = languages if language == ALL_LANGUAGES else (language,)
+    if any(tag not in spoken for tag in wanted):
+        raise InputError(f"{where} must have scores for --language {language}, got {', '.join(spoken) or 'none'} only")
+    return row if language == ALL_LANGUAGES else spoken[language]
 
 
 def find_checkpoint(path: Path) -> Path:

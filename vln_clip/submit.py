@@ -1,8 +1,6 @@
 """``python -m vln_clip.submit``: writes, merges, converts or validates leaderboard submissions."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +9,11 @@ import tyro
 from vln_clip import checkpoint, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
-from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, PUBLIC_SPLITS, read_split
+from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.formats import find_format
-from vln_clip.tasks.predictions import read_predictions
-from vln_clip.tasks.submission import Report, SplitOf, merge_lines, write_submission
+from vln_clip.tasks.predictions import read_placed
+from vln_clip.tasks.strangers import other_splits, require_of_split
+from vln_clip.tasks.submission import Report, merge_lines, write_submission
 
 MODES = "--checkpoint FOLDER (let it walk), --validate FILE (check), --merge FILES --out FILE or --from FILE --out FILE"
 
@@ -131,35 +130,12 @@ def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
     run = row.function("validate")
     report: Report
     if row.on_graph:
-        report = run(path, episodes, data.tables, _other_splits(data, split))
+        report = run(path, episodes, data.tables, other_splits(data.dataset.name, data.data, split))
     else:
         continuous = data.splits[split].continuous
         starts = None if continuous is None else {e.instr_id: e.start_m for e in continuous.episodes}
         report = run(path, [episode.instr_id for episode in episodes], starts)
     return report
-
-
-def _other_splits(data: setting.Setting, split: str) -> SplitOf:
-    """Return what finds an id in the other splits; they are read when it is first called."""
-
-    @cache
-    def known() -> dict[str, str]:
-        return {instr_id: name for name, ids in _ids_of_splits(data, split) for instr_id in ids}
-
-    return lambda instr_id: known().get(instr_id)
-
-
-def _ids_of_splits(data: setting.Setting, split: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the ids of the data set's other splits, as far as they are there."""
-    for name in (*PUBLIC_SPLITS, *data.dataset.tests):
-        if name == split:
-            continue
-        try:
-            read = read_split(data.dataset.name, name, data.data)
-        except InputError as error:  # the others only serve a hint
-            log.logger.debug("split %s is not looked at: %s", name, error)
-            continue
-        yield name, [episode.instr_id for episode in read.episodes]
 
 
 def write(config: SubmitConfig, path: Path) -> Report:
@@ -183,12 +159,18 @@ def write(config: SubmitConfig, path: Path) -> Report:
 
 
 def convert(config: SubmitConfig, source: Path) -> Report:
-    """Write a prediction file in the format of the data set."""
+    """Write a prediction file in the format of the data set; with ``--language`` only what it holds in that one."""
     assert config.out is not None
     dataset = setting.find_dataset(config.dataset)
     style, split = _style(config, dataset, config.out)
     data = _open(config, dataset, split)
-    write_submission(config.out, read_predictions(source), style, data.splits[split], data.tables)
+    wanted = {episode.instr_id for episode in data.splits[split].episodes}
+    placed = read_placed(source)
+    require_of_split(source, placed, wanted, dataset, data.data, split)
+    found = [prediction for _, prediction in placed if prediction.instr_id in wanted]
+    if len(found) < len(placed):
+        log.logger.info("left out %d predictions of %s that are not asked for", len(placed) - len(found), source)
+    write_submission(config.out, found, style, data.splits[split], data.tables)
     return check(data, split, style, config.out)
 
 
