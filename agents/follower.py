@@ -61,6 +61,16 @@ class FollowerState:
             text_mask=self.text_mask[rows, :length],
         )
 
+    @property
+    def memory(self) -> Tensor:
+        """Return all that changes from step to step, (B, 2 H): what a search keeps of a state it may come back to."""
+        return torch.cat([self.attended, self.cell], 1)
+
+    def with_memory(self, memory: Tensor) -> "FollowerState":
+        """Return the same episodes with what they remembered elsewhere, (B, 2 H), row by row."""
+        attended, cell = memory.chunk(2, 1)
+        return replace(self, attended=attended, cell=cell)
+
 
 class TextEncoder(nn.Module):
     """Bidirectional LSTM over an instruction (specification §5.1)."""

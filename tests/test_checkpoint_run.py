@@ -10,7 +10,7 @@ import torch
 from tests.test_follower import build, learner
 from tests.test_speaker import back_translation
 from tests.toy_world import toy_setting
-from vln_clip import checkpoint, files, setting
+from vln_clip import checkpoint, setting
 from vln_clip.config import (
     PRESETS,
     BackTranslationConfig,
@@ -25,21 +25,6 @@ from vln_clip.config import (
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.errors import InputError
 from vln_clip.run import LAST, Best, Run, Stage, run_stage
-
-
-def test_a_run_of_before_a_setting_existed_has_its_default(tmp_path):
-    settings = TrainConfig(dataset="demo", runs=tmp_path, name="old")
-    run = Run(settings)
-    run.results_file.write_text("{}")
-    saved = settings.to_json()
-    del saved["language"], saved["tokenizer"], saved["follower"]["teacher"], saved["follower"]["reward"]
-    files.save_json(run.folder / "config.json", saved)
-    Run(settings)
-    with pytest.raises(InputError, match="another configuration: teacher is 'guide' now and was 'shortest'"):
-        Run(replace(settings, follower=replace(settings.follower, teacher="guide")))
-    files.save_json(run.folder / "config.json", ["no", "configuration"])
-    with pytest.raises(InputError, match="must be a run's configuration"):
-        Run(settings)
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):

@@ -3,11 +3,15 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 from tests.toy_runs import write_predictions
-from vln_clip import __main__, data, evaluate, log, submit, train
+from vln_clip import __main__, data, evaluate, files, log, submit, train
+from vln_clip.config import TrainConfig
+from vln_clip.errors import InputError
+from vln_clip.run import Run
 
 ERRORS = ["nav_error", "oracle_error", "steps", "lengths", "success_rate", "oracle_rate", "spl"]
 KEYS = [*ERRORS, "ndtw", "sdtw", "cls", "dtw", "num_instructions"]  # what the JSON file of `evaluate` must hold
@@ -257,3 +261,18 @@ def test_every_program_explains_its_flags(program, capsys):
         program.main(["--help"])
     assert not stopped.value.code
     assert "--dataset" in capsys.readouterr().out
+
+
+def test_a_run_of_before_a_setting_existed_has_its_default(tmp_path):
+    settings = TrainConfig(dataset="demo", runs=tmp_path, name="old")
+    run = Run(settings)
+    run.results_file.write_text("{}")
+    saved = settings.to_json()
+    del saved["language"], saved["tokenizer"], saved["follower"]["teacher"], saved["follower"]["reward"]
+    files.save_json(run.folder / "config.json", saved)
+    Run(settings)
+    with pytest.raises(InputError, match="another configuration: teacher is 'guide' now and was 'shortest'"):
+        Run(replace(settings, follower=replace(settings.follower, teacher="guide")))
+    files.save_json(run.folder / "config.json", ["no", "configuration"])
+    with pytest.raises(InputError, match="must be a run's configuration"):
+        Run(settings)

@@ -21,7 +21,9 @@ from vln_clip.scoring import (
     score_any,
     score_checkpoint,
     score_file,
+    score_search,
 )
+from vln_clip.searching import Grid, SearchFlags, best_of_grid, require_search
 from vln_clip.tasks.groups import GROUPS, natural
 from vln_clip.tasks.statistics import MIN_CLUSTERS
 
@@ -66,6 +68,10 @@ class EvaluateConfig:
     """leave out predictions for instructions of other splits, in place of refusing the file"""
     device: str = "auto"
     """cpu, cuda, …"""
+    decoding: Annotated[SearchFlags, tyro.conf.arg(name="")] = field(default_factory=SearchFlags)
+    """how the checkpoint's walks are chosen; --search beam stands beside its greedy row"""
+    search_grid: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """with --search beam: also score 101 alphas with every averaging, to choose from"""
     simulator: Literal["tables", "mattersim"] = "tables"
     """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
     cross_check: bool = False
@@ -81,12 +87,14 @@ class Evaluation:
         rows: ``{agent: metrics}``, each with ``ci`` and ``by`` where asked for; context first.
         scored: names of the rows that were asked for.
         comparisons: ``{agent: fields of Comparison}`` and ``against``, of each scored row after the first.
+        grid: scores of all weightings of a search, where asked for.
     """
 
     title: str
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored: list[str] = field(default_factory=list)
     comparisons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grid: Grid = field(default_factory=list)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,8 +108,13 @@ def main(argv: list[str] | None = None) -> None:
         tables.write_tables(config.out, found, written)
         log.logger.info("wrote %s", config.out)
     if config.json is not None:
-        scored = evaluation.rows[evaluation.scored[0]] if not config.compare else {}
-        more = {"comparisons": evaluation.comparisons} if config.compare else {}
+        scored = evaluation.rows[evaluation.scored[-1]] if not config.compare else {}
+        more: dict[str, Any] = {"comparisons": evaluation.comparisons} if evaluation.comparisons else {}
+        search = require_search(config.decoding)
+        if search is not None:
+            more["search"] = search.to_json()
+        if evaluation.grid:
+            more["grid"] = evaluation.grid
         files.save_json(config.json, {**scored, "rows": evaluation.rows, **more})
         log.logger.info("wrote %s", config.json)
 
@@ -122,6 +135,10 @@ def check(config: EvaluateConfig) -> tuple[str, str]:
         raise InputError(f"--compare must name different things, got {', '.join(map(str, config.compare))}")
     if config.predictions is not None and (config.simulator != "tables" or config.cross_check):
         raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
+    if require_search(config.decoding) is not None and config.checkpoint is None:
+        raise InputError("--search beam is for --checkpoint; nothing else can walk anew")
+    if config.search_grid and config.decoding.search != "beam":
+        raise InputError("--search-grid must come with --search beam; greedy decoding has nothing to weigh")
     if config.no_context and config.context is not None:
         raise InputError("--context and --no-context exclude each other; leave one out")
     for by in config.by:
@@ -138,6 +155,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     results = score_all(config, options)
     names = unique_names(results, config.compare)
     evaluation = Evaluation(title_of(config, results), scored=names)
+    search = require_search(config.decoding)
+    if search is not None:
+        searched, evaluation.grid = score_search(results[0], search, config.split, config.search_grid)
+        results.append(searched)
+        names.append(searched.name)
     walked = [result for result in results if result.scores is not None]
     if config.by and not walked:
         raise InputError("--by needs the scores of each instruction, but a results.json has means only; name the run")
@@ -220,11 +242,23 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
     found = [report.rows_table(evaluation.title + ci, evaluation.rows)]
     few = f"; none for fewer than {MIN_CLUSTERS} paths" if config.ci else ""
     found += [report.groups_table(f"by {by}{ci}{few}", by, evaluation.rows, natural) for by in config.by]
+    found += grid_tables(evaluation, config.split) if evaluation.grid else []
     if evaluation.comparisons:
         explained = "win, loss: only one of the two succeeds; p: sign flips of whole paths"
         title = f"paired differences to {evaluation.scored[0]}; {explained}"
         found.append(report.differences_table(title, evaluation.comparisons))
     return found
+
+
+def grid_tables(evaluation: Evaluation, split: str) -> list[tables.Table]:
+    """Return the best weighting for each averaging, with the exploration and without it."""
+    found = best_of_grid(evaluation.grid)
+    shown = []
+    for kind, told in (("jumped", "without exploration, as the reference tunes"), ("walked", "with exploration")):
+        rows = {f"averaged: {average}, alpha {entry['alpha']:.2f}": entry[kind] for average, entry in found.items()}
+        title = f"{evaluation.scored[-1]}, best alpha of each averaging, tuned on {split} itself: no result; {told}"
+        shown.append(report.rows_table(title, rows))
+    return shown
 
 
 if __name__ == "__main__":

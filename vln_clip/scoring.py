@@ -10,10 +10,12 @@ from vln_clip import checkpoint, setting
 from vln_clip.connectivity import NavTables
 from vln_clip.context import BLIND, CONTEXT, NO_INSTRUCTION, Scored, context_rows, score_agent
 from vln_clip.envs.episodes import EpisodeTable
+from vln_clip.envs.evaluation import walk_scores
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.job import SEEDS
 from vln_clip.log import logger
 from vln_clip.records import Episode
+from vln_clip.searching import Grid, Search, score_grid, search_checkpoint, weighting
 from vln_clip.setting import LoadedFollower, Setting
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.documents import ID_KEYS
@@ -142,6 +144,18 @@ def score_checkpoint(path: Path, options: Options) -> Result:
     )
 
 
+def score_search(greedy: Result, wanted: Search, split: str, grid: bool = False) -> tuple[Result, Grid]:
+    """Let a checkpoint that walked greedily search the split; return that, and all weightings where asked for."""
+    assert greedy.loaded is not None
+    assert greedy.folder is not None
+    loaded, table = greedy.loaded, scored_table(greedy.loaded.setting, split)
+    searched = search_checkpoint(loaded, greedy.folder, split, wanted, grid)
+    scores = walk_scores(loaded.world, table, searched.walks(loaded.world, searched.best(weighting(wanted))))
+    entries = score_grid(loaded.world, table, searched) if grid else []
+    name = f"{greedy.name}_{wanted.name}"
+    return replace(greedy, name=name, metrics=summarize(scores), scores=scores), entries
+
+
 def score_results(path: Path, content: dict, options: Options) -> Result:
     """Read the means of a run's best agent from its ``results.json``, in the language that the options ask for."""
     split = options.split
@@ -252,7 +266,7 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
         world, table, follower, max_action, random_generator(seed, data.device), rows, data.vocabulary.num_leading
     )
     if run is None and result.folder is not None:
-        run = run_of(result.folder)
+        run = setting.run_of(result.folder)
     blind = None if run is None else blind_checkpoint(run)
     if blind is not None and blind == result.folder:
         assert result.scores is not None
@@ -279,12 +293,6 @@ def _tell_missing(found: dict[str, Scored], run: Path | None, walked: bool) -> N
 def random_generator(seed: int, device: torch.device) -> torch.Generator:
     """Return the random agent's generator: that of ``vln_clip.train`` with the same ``--seed``."""
     return torch.Generator(device).manual_seed(seed * 100 + SEEDS["random"])
-
-
-def run_of(folder: Path) -> Path | None:
-    """Return the run that a checkpoint's folder lies in (RUN/checkpoints/STAGE/WHICH), None where it is in none."""
-    parents = folder.absolute().parents
-    return parents[2] if len(parents) > 2 and parents[1].name == "checkpoints" else None
 
 
 def blind_checkpoint(run: Path) -> Path | None:

@@ -301,6 +301,12 @@ def find_checkpoint(path: Path) -> Path:
     raise InputError(f"{path} must be a run's folder or a checkpoint folder, but there is no {checkpoint.FILE} in it")
 
 
+def run_of(folder: Path) -> Path | None:
+    """Return the run that a checkpoint's folder lies in (RUN/checkpoints/STAGE/WHICH), None where it is in none."""
+    parents = folder.absolute().parents
+    return parents[2] if len(parents) > 2 and parents[1].name == "checkpoints" else None
+
+
 def load_follower(
     path: Path,
     dataset: str | None,

@@ -1,6 +1,6 @@
 """``python -m vln_clip.submit``: writes, merges, converts or validates leaderboard submissions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +9,7 @@ import tyro
 from vln_clip import checkpoint, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
+from vln_clip.searching import SearchFlags, require_search, search_checkpoint, weighting
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.predictions import read_placed
@@ -48,6 +49,8 @@ class SubmitConfig:
     """with --checkpoint: other features of the same width"""
     device: str = "auto"
     """with --checkpoint: cpu, cuda, …"""
+    decoding: Annotated[SearchFlags, tyro.conf.arg(name="")] = field(default_factory=SearchFlags)
+    """how the checkpoint's walks are chosen"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,6 +91,8 @@ def _check_flags(config: SubmitConfig) -> None:
     for name, value in (("--features", config.features), ("--device", None if config.device == "auto" else "")):
         if value is not None and mode != "--checkpoint":
             raise InputError(f"{name} is for --checkpoint: with {mode} no agent walks; leave it out")
+    if require_search(config.decoding) is not None and mode != "--checkpoint":
+        raise InputError(f"--search beam is for --checkpoint: with {mode} no agent walks; leave it out")
     if mode == "--validate" and config.out is not None:
         raise InputError("--out is for what is written, but --validate only checks; --json FILE takes its report")
     if mode in ("--merge", "--from") and config.out is None:
@@ -148,12 +153,19 @@ def write(config: SubmitConfig, path: Path) -> Report:
     style, split = _style(config, dataset, config.out)
     loaded = setting.load_follower(path, dataset, [split], device, config.features, language=config.language)
     table = loaded.setting.table(split)
-    walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
+    folder, wanted = setting.find_checkpoint(path), require_search(config.decoding)
+    about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in split)
-    out = config.out or setting.find_checkpoint(path) / f"submission_{name}{find_format(style).ending}"
+    if wanted is None:
+        walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
+    else:
+        searched = search_checkpoint(loaded, folder, split, wanted)
+        walks = searched.walks(loaded.world, searched.best(weighting(wanted)))
+        about["search"] = wanted.to_json()
+        name += f"_{wanted.name}"
+    out = config.out or folder / f"submission_{name}{find_format(style).ending}"
     data = loaded.setting
     write_submission(out, predictions(loaded.world, table, walks), style, data.splits[split], data.tables)
-    about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     files.save_json(out.with_suffix(".about.json"), about)
     return check(data, split, style, out)
 
