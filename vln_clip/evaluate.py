@@ -110,7 +110,9 @@ def main(argv: list[str] | None = None) -> None:
         log.logger.info("wrote %s", config.out)
     if config.json is not None:
         scored = evaluation.rows[evaluation.scored[-1]] if not config.compare else {}
-        more: dict[str, Any] = {"comparisons": evaluation.comparisons} if evaluation.comparisons else {}
+        more: dict[str, Any] = {}
+        if config.compare or evaluation.search is not None:
+            more["comparisons"] = evaluation.comparisons
         if evaluation.search is not None:
             more["search"] = evaluation.search.to_json()
         if evaluation.grid:
