@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vln_clip.envs.navigation import Navigation
-from vln_clip.envs.search import align_left
+from vln_clip.envs.search_states import align_left
 
 
 class _KnownMap:

@@ -11,9 +11,10 @@ from vln_clip.__main__ import PROGRAMS as VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 MOUNTED = ("envs", "agents", "tasks", "connectivity")
-# Programs may import anything; the second line is their shared wiring.
+# Programs may import anything; the other lines are their shared wiring.
 PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
-PROGRAMS |= {"setting", "envdrop", "job", "results", "scoring", "context", "breakdown", "searching", "rescoring"}
+PROGRAMS |= {"setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
+PROGRAMS |= {"searching", "searched", "rescoring"}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},

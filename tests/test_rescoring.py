@@ -14,7 +14,8 @@ from vln_clip.envs.evaluation import score_walks
 from vln_clip.envs.search import search
 from vln_clip.losses import word_loss
 from vln_clip.rescoring import AVERAGES, BOTH, FOLLOWER, NONE, SPEAKER, Weighting, choose, speaker_log_prob
-from vln_clip.searching import Search, score_grid, search_split
+from vln_clip.searched import score_grid, search_split
+from vln_clip.searching import Search
 from vln_clip.tasks.metrics import LENGTHS, SUCCESS_RATE
 
 
@@ -107,10 +108,13 @@ def test_evaluating_a_search_stands_beside_greedy(world, tmp_path, capsys):
     assert (found["spl"], found["lengths"]) == (beam["spl"], beam["lengths"])
     assert found["comparisons"]["back_translated_beam5"]["against"] == "back_translated"
     assert (found["search"]["beam_size"], found["search"]["alpha"]) == (5, 0.5)
+    assert found["search"]["speaker"].endswith("toy/checkpoints/speaker/best_val_unseen_bleu")
     (chosen,) = [e for e in found["grid"] if (e["alpha"], e["average"]) == (0.5, BOTH)]
     assert chosen["walked"]["lengths"] == pytest.approx(beam["lengths"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "tuned on val_unseen itself" in told
+    assert "alphas tuned on val_unseen itself" in told
+    assert "asked for, alpha 0.5" in told
+    assert "beam5: alpha 0.5, averaged: both, trajectories begin with the exploration of the search" in told
     assert "back_translated_beam5" in told
 
 

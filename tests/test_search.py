@@ -9,11 +9,14 @@ import torch
 from tests.test_follower import build
 from tests.toy_world import WIDTH, batch_of, blind_world, toy_setting, toy_tables
 from vln_clip.agents.speaker import Speaker
+from vln_clip.envs import mattersim
 from vln_clip.envs.exploration import exploration, walk_through
 from vln_clip.envs.search import Candidates, search
+from vln_clip.envs.simulated import Driver, SimulatedNavigation
 from vln_clip.rescoring import Weighting, speaker_log_prob
 from vln_clip.rollout import GUIDE, greedy, roll_out, teacher_forced
-from vln_clip.searching import Search, search_split
+from vln_clip.searched import search_split
+from vln_clip.searching import Search
 
 SEEDS = (0, 1, 2, 3, 5)
 STOP = 36
@@ -248,3 +251,19 @@ def test_a_start_without_neighbors_is_stopped_at(tmp_path):
     assert found.num_decisions[0].tolist() == [1, 0]
     assert found.log_prob[0].tolist() == [0.0, -torch.inf]
     assert exploration(world, found.expanded)[0].tolist()[:2] == [tables.index("gamma", "g4"), -1]
+
+
+def test_a_search_in_the_simulator_is_the_same(tmp_path, toy):
+    setting, world = toy
+    driver = Driver(mattersim, setting.data / "connectivity")
+    simulated = SimulatedNavigation(driver, setting.tables, world.bank, cross_check=True)
+    batch, follower = whole(setting), opinionated(setting)
+    first, second = (search(each, follower, batch, 3) for each in (world, simulated))
+    assert torch.equal(first.viewpoint, second.viewpoint)
+    assert torch.equal(first.view, second.view)
+    torch.testing.assert_close(first.log_prob, second.log_prob, atol=1e-5, rtol=0)
+    explored = exploration(simulated, second.expanded)
+    assert torch.equal(explored, exploration(world, first.expanded))
+    walked = walk_through(simulated, batch.view, explored)
+    assert all(torch.equal(a, b) for a, b in zip(walked, walk_through(world, batch.view, explored), strict=True))
+    assert simulated.num_moves > 100

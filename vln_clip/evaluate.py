@@ -17,13 +17,15 @@ from vln_clip.scoring import (
     Result,
     context_of,
     dataset_of,
+    find_checkpoint,
     run_dataset,
     score_any,
     score_checkpoint,
     score_file,
     score_search,
 )
-from vln_clip.searching import Grid, SearchFlags, best_of_grid, require_search
+from vln_clip.searched import Grid, best_of_grid
+from vln_clip.searching import Search, SearchFlags, open_search, require_search
 from vln_clip.tasks.groups import GROUPS, natural
 from vln_clip.tasks.statistics import MIN_CLUSTERS
 
@@ -87,13 +89,15 @@ class Evaluation:
         rows: ``{agent: metrics}``, each with ``ci`` and ``by`` where asked for; context first.
         scored: names of the rows that were asked for.
         comparisons: ``{agent: fields of Comparison}`` and ``against``, of each scored row after the first.
-        grid: scores of all weightings of a search, where asked for.
+        search: how the last scored row was searched; None where all was greedy.
+        grid: scores of all weightings of the search, where asked for.
     """
 
     title: str
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored: list[str] = field(default_factory=list)
     comparisons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    search: Search | None = None
     grid: Grid = field(default_factory=list)
 
 
@@ -109,10 +113,11 @@ def main(argv: list[str] | None = None) -> None:
         log.logger.info("wrote %s", config.out)
     if config.json is not None:
         scored = evaluation.rows[evaluation.scored[-1]] if not config.compare else {}
-        more: dict[str, Any] = {"comparisons": evaluation.comparisons} if evaluation.comparisons else {}
-        search = require_search(config.decoding)
-        if search is not None:
-            more["search"] = search.to_json()
+        more: dict[str, Any] = {}
+        if config.compare or evaluation.search is not None:
+            more["comparisons"] = evaluation.comparisons
+        if evaluation.search is not None:
+            more["search"] = evaluation.search.to_json()
         if evaluation.grid:
             more["grid"] = evaluation.grid
         files.save_json(config.json, {**scored, "rows": evaluation.rows, **more})
@@ -136,7 +141,10 @@ def check(config: EvaluateConfig) -> tuple[str, str]:
     if config.predictions is not None and (config.simulator != "tables" or config.cross_check):
         raise InputError("--simulator and --cross-check are for --checkpoint; a prediction file has been walked")
     if require_search(config.decoding) is not None and config.checkpoint is None:
-        raise InputError("--search beam is for --checkpoint; nothing else can walk anew")
+        raise InputError(
+            "--search beam is for --checkpoint; to compare searches, write each with vln-clip submit --search beam "
+            "--split SPLIT and compare the files"
+        )
     if config.search_grid and config.decoding.search != "beam":
         raise InputError("--search-grid must come with --search beam; greedy decoding has nothing to weigh")
     if config.no_context and config.context is not None:
@@ -151,12 +159,15 @@ def check(config: EvaluateConfig) -> tuple[str, str]:
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
     """Score what the flags name, and what stands beside it."""
+    search = None
+    if config.checkpoint is not None:
+        search = open_search(config.decoding, find_checkpoint(config.checkpoint), config.search_grid)
     options = options_of(config)
     results = score_all(config, options)
     names = unique_names(results, config.compare)
-    evaluation = Evaluation(title_of(config, results), scored=names)
-    search = require_search(config.decoding)
+    evaluation = Evaluation(title_of(config, results), scored=names, search=search)
     if search is not None:
+        evaluation.title += f"; {search.about}"
         searched, evaluation.grid = score_search(results[0], search, config.split, config.search_grid)
         results.append(searched)
         names.append(searched.name)
@@ -251,12 +262,15 @@ def make_tables(config: EvaluateConfig, evaluation: Evaluation) -> list[tables.T
 
 
 def grid_tables(evaluation: Evaluation, split: str) -> list[tables.Table]:
-    """Return the best weighting for each averaging, with the exploration and without it."""
-    found = best_of_grid(evaluation.grid)
+    """Return the best alpha of each averaging and the one asked for, with the exploration and without it."""
+    assert evaluation.search is not None
+    asked = evaluation.search.weighting
+    (same,) = (e for e in evaluation.grid if (e["alpha"], e["average"]) == (asked.alpha, asked.average))
+    found = {"asked for": same} | {f"best, {average}": e for average, e in best_of_grid(evaluation.grid).items()}
     shown = []
-    for kind, told in (("jumped", "without exploration, as the reference tunes"), ("walked", "with exploration")):
-        rows = {f"averaged: {average}, alpha {entry['alpha']:.2f}": entry[kind] for average, entry in found.items()}
-        title = f"{evaluation.scored[-1]}, best alpha of each averaging, tuned on {split} itself: no result; {told}"
+    for kind, told in (("jumped", "without the exploration, as the reference tunes"), ("walked", "with it")):
+        title = f"{evaluation.scored[-1]}, alphas tuned on {split} itself: only for other splits; {told}"
+        rows = {f"{name}, alpha {entry['alpha']:g}": entry[kind] for name, entry in found.items()}
         shown.append(report.rows_table(title, rows))
     return shown
 

@@ -15,7 +15,8 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.job import SEEDS
 from vln_clip.log import logger
 from vln_clip.records import Episode
-from vln_clip.searching import Grid, Search, score_grid, search_checkpoint, weighting
+from vln_clip.searched import Grid, score_grid, search_checkpoint
+from vln_clip.searching import Search
 from vln_clip.setting import LoadedFollower, Setting
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.documents import ID_KEYS
@@ -147,11 +148,10 @@ def score_checkpoint(path: Path, options: Options) -> Result:
 def score_search(greedy: Result, wanted: Search, split: str, grid: bool = False) -> tuple[Result, Grid]:
     """Let a checkpoint that walked greedily search the split; return that, and all weightings where asked for."""
     assert greedy.loaded is not None
-    assert greedy.folder is not None
     loaded, table = greedy.loaded, scored_table(greedy.loaded.setting, split)
-    searched = search_checkpoint(loaded, greedy.folder, split, wanted, grid)
-    scores = walk_scores(loaded.world, table, searched.walks(loaded.world, searched.best(weighting(wanted))))
-    entries = score_grid(loaded.world, table, searched) if grid else []
+    searched = search_checkpoint(loaded, split, wanted)
+    scores = walk_scores(loaded.world, table, searched.walks(loaded.world, searched.best(wanted.weighting)))
+    entries = score_grid(loaded.world, table, searched, wanted.alpha) if grid else []
     name = f"{greedy.name}_{wanted.name}"
     return replace(greedy, name=name, metrics=summarize(scores), scores=scores), entries
 

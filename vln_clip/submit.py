@@ -9,7 +9,8 @@ import tyro
 from vln_clip import checkpoint, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
-from vln_clip.searching import SearchFlags, require_search, search_checkpoint, weighting
+from vln_clip.searched import search_checkpoint
+from vln_clip.searching import SearchFlags, open_search, require_search
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.predictions import read_placed
@@ -145,22 +146,22 @@ def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
 
 def write(config: SubmitConfig, path: Path) -> Report:
     """Let a checkpoint walk the split and write what it did."""
-    device = setting.pick_device(config.device)
+    device, folder = setting.pick_device(config.device), setting.find_checkpoint(path)
+    wanted = open_search(config.decoding, folder)
     if config.dataset == "auto":
-        dataset = checkpoint.load(setting.find_checkpoint(path)).header["dataset"]
+        dataset = checkpoint.load(folder).header["dataset"]
     else:
         dataset = setting.find_dataset(config.dataset)
     style, split = _style(config, dataset, config.out)
     loaded = setting.load_follower(path, dataset, [split], device, config.features, language=config.language)
     table = loaded.setting.table(split)
-    folder, wanted = setting.find_checkpoint(path), require_search(config.decoding)
     about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in split)
     if wanted is None:
         walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
     else:
-        searched = search_checkpoint(loaded, folder, split, wanted)
-        walks = searched.walks(loaded.world, searched.best(weighting(wanted)))
+        searched = search_checkpoint(loaded, split, wanted)
+        walks = searched.walks(loaded.world, searched.best(wanted.weighting))
         about["search"] = wanted.to_json()
         name += f"_{wanted.name}"
     out = config.out or folder / f"submission_{name}{find_format(style).ending}"
