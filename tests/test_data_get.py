@@ -183,11 +183,27 @@ def test_another_version_of_a_split_is_kept_with_a_warning(server, bodies, monke
     assert (tmp_path / "data" / SPLIT).read_bytes() == other  # what was there stays
 
 
+def test_an_interrupted_transfer_leaves_nothing(server, monkeypatch, tmp_path):
+    def interrupted(address, file, show_progress):
+        file.write_bytes(b"[{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vln_clip.datafolder.get.download", interrupted)
+    assert get(SPLIT) == 130
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_was_fetched_may_be_read_by_those_who_may_read_new_files(server, tmp_path):
+    assert get(WORDS) == 0
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "data" / WORDS).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_one_fault_does_not_keep_the_others_from_being_fetched(server, tmp_path, capsys):
     server.files[f"/{SPLIT}"] = PAGE
     assert get(SPLIT, WORDS) == 2
     assert left_in(tmp_path / "data") == ["R2R", WORDS]
-    assert "all 2 files asked for must be there and sound, got 1 which are not" in capsys.readouterr().err
+    assert "must be there and sound, 1 of 2 files are not" in capsys.readouterr().err
 
 
 def test_a_damaged_file_that_is_there_is_told_and_left_alone(server, tmp_path, capsys):
@@ -268,8 +284,12 @@ def test_addresses_are_overridden_by_flag_and_file(server, monkeypatch, tmp_path
     ("flag", "told"),
     [
         ("R2R/R2R_trian.json=https://x", r"--source: name of a file .* did you mean 'R2R/R2R_train\.json'\?"),
+        ("R2R/R2R_train.json=http://[", r"must be http:// or https:// with a host"),
         ("R2R/R2R_train.json", r"--source must be NAME=ADDRESS, got 'R2R/R2R_train\.json'"),
-        ("R2R/R2R_train.json=/home/me/train.json", r"must begin with http:// or https://, got '/home/me/train\.json'"),
+        (
+            "R2R/R2R_train.json=/home/me/train.json",
+            r"must be http:// or https:// with a host, got '/home/me/train\.json'",
+        ),
     ],
 )
 def test_wrong_overrides_are_refused(flag, told):

@@ -45,8 +45,8 @@ def test_a_sound_folder_is_told_file_by_file(folder, capsys):
     assert "connectivity/: 3 scans, 21 viewpoints, no known version (0 of the 91 public files)" in told
     assert "R2R/R2R_train.json: 23 paths, 69 instructions (en 69), 2 scans, no known version: sha256 " in told
     assert "note: public versions of R2R/R2R_train.json have 4,675 paths" in told
-    assert "R2R/R2R_test.json: 4 paths, 12 instructions (en 12), 1 scans, goals hidden" in told
-    assert f"{VAL}: 8 paths, 32 instructions (en 16, hi 8, te 8), 1 scans, no hash is known to compare with" in told
+    assert "R2R/R2R_test.json: 4 paths, 12 instructions (en 12), 1 scan, goals hidden" in told
+    assert f"{VAL}: 8 paths, 32 instructions (en 16, hi 8, te 8), 1 scan, no hash is known to compare with" in told
     assert "R2R/aug_paths.json: 4 paths, 12 instructions" in told
     assert f"vln-clip features verify {folder / 'features' / 'toy.safetensors'} --dataset r2r" in told
     # scans.txt and 3 graphs, 4 splits and unlabelled paths of R2R, 4 splits of RxR
@@ -60,7 +60,7 @@ def test_only_the_asked_data_set_is_looked_at(folder, capsys):
     assert run("verify", "--dataset", "rxr") == 2
     told = capsys.readouterr()
     assert f"{VAL}: WRONG" in told.out
-    assert "got 1 problems (see above)" in told.err
+    assert "got 1 problem (see above)" in told.err
 
 
 def test_an_instruction_that_occurs_twice_is_named_with_its_line(folder, capsys):
@@ -99,7 +99,7 @@ def test_paths_of_r2r_that_leave_the_graph_are_named_by_their_ids(folder, capsys
     assert run("verify", "--dataset", "r2r") == 2
     told = capsys.readouterr()
     assert f"problem: {file}: path_id {items[1]['path_id']}: from 'a1' to 'a3' there is no edge" in told.out
-    assert "got 1 problems" in told.err
+    assert "got 1 problem" in told.err
 
 
 def test_graphs_that_are_missing_or_damaged_are_named(folder, capsys):
@@ -110,7 +110,7 @@ def test_graphs_that_are_missing_or_damaged_are_named(folder, capsys):
     assert run("verify", "--dataset", "r2r") == 2
     told = capsys.readouterr().out
     assert "problem: " + str(folder / "connectivity" / "beta_connectivity.json") + ": unobstructed must be symm" in told
-    assert "scans.txt lists 1 scans without a file, first gamma" in told
+    assert "scans.txt lists 1 scan without a file, first gamma" in told
     assert "problem: 1 of its 2 scans have no sound graph, first gamma" in told
     assert "problem: 1 of its 1 scans have no sound graph, first beta" in told
 

@@ -16,7 +16,7 @@ from vln_clip.datafolder import get, listing, verify
 from vln_clip.errors import InputError
 from vln_clip.sources.overrides import current_sources
 from vln_clip.tasks import r4r
-from vln_clip.tasks.datasets import DATASETS, RXR_LANGUAGES, find_dataset, known_splits, read_split
+from vln_clip.tasks.datasets import DATASETS, find_dataset, known_splits, read_split
 from vln_clip.tasks.split import place_on_graph
 
 DEFAULT_VERB = "list"
@@ -136,7 +136,7 @@ def list_files(config: List) -> None:
 def verify_files(config: Verify) -> None:
     """Check the files of one data set, or of all that are there."""
     for split in config.pose_traces:
-        if find_dataset(config.dataset or "rxr").languages != RXR_LANGUAGES:
+        if find_dataset(config.dataset or "rxr").folder != "RxR":
             raise InputError(f"--pose-traces {split} needs RxR, got --dataset {config.dataset}")
     if config.dataset is None:
         verify.verify(verify.at_hand(paths.data_dir()), paths.data_dir(), config.pose_traces)

@@ -96,7 +96,7 @@ def get(wanted: Sequence[Source], data: Path, overwrite: bool = False) -> None:
     num_wrong = len(faults) + len(failed)
     if num_wrong:
         raise InputError(
-            f"all {len(wanted)} files asked for must be there and sound, got {num_wrong} which are not (see above)"
+            f"what is asked for must be there and sound, {num_wrong} of {len(wanted)} files are not (see above)"
         )
 
 
@@ -178,11 +178,19 @@ def fetch(source: Source, data: Path, incoming: Path) -> structure.Finding:
                 f"--source {source.name}=ADDRESS names another address"
             ) from None
         (data / source.name).parent.mkdir(parents=True, exist_ok=True)
+        arrived.chmod(0o666 & ~_umask())  # temporary files are their owner's alone, data folders are often shared
         os.replace(arrived, data / source.name)
     finally:
         raw.unlink(missing_ok=True)
         arrived.unlink(missing_ok=True)
     return finding
+
+
+def _umask() -> int:
+    """Return the process's mask of file modes, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def unpack_member(archive: Path, target: Path) -> None:

@@ -27,6 +27,7 @@ class Row:
         terms: licence.
         address: where it comes from.
         needed_for: commands.
+        required: its data set cannot be trained on without it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row:
     terms: str
     address: str
     needed_for: str
+    required: bool = False
 
 
 def rows(sources: dict[str, Source], data: Path, dataset: Dataset | None) -> list[Row]:
@@ -59,7 +61,7 @@ def _row(source: Source, data: Path) -> Row:
     present = "no" if file is None else "yes" if file == data / source.name else f"yes, {file.name}"
     num_bytes = source.num_bytes if file is None else file.stat().st_size
     size = source.size_text if file is None else size_text(file.stat().st_size)
-    return Row(source.name, present, num_bytes, size, source.terms, source.address, source.needed_for)
+    return Row(source.name, present, num_bytes, size, source.terms, source.address, source.needed_for, source.needed)
 
 
 def size_text(num_bytes: int) -> str:
@@ -75,7 +77,16 @@ def _graph_row(members: Sequence[Source], data: Path) -> Row:
         present += f", {own} own" if files else f", but {own} own"
     num_bytes = sum(file.stat().st_size for file in files) if files else CONNECTIVITY_BYTES
     folder = members[0].address.rpartition("/")[0] + "/"
-    return Row(CONNECTIVITY, present, num_bytes, f"{num_bytes:,} B", members[0].terms, folder, "everything")
+    return Row(
+        CONNECTIVITY,
+        present,
+        num_bytes,
+        f"{num_bytes:,} B",
+        members[0].terms,
+        folder,
+        members[0].needed_for,
+        required=True,
+    )
 
 
 def show(found: Sequence[Row]) -> Iterator[str]:
@@ -84,7 +95,8 @@ def show(found: Sequence[Row]) -> Iterator[str]:
     for row in found:
         yield f"{row.name:<43} {row.present.partition(',')[0]:<5} {row.size:>12}  {row.needed_for}"
         also = row.present.partition(", ")[2]
-        yield f"    {row.terms}{f'; there is {also}' if also else ''}"
+        use = "required" if row.required else "optional"
+        yield f"    {use}; terms: {row.terms}{f'; there is {also}' if also else ''}"
         yield f"    {row.address}"
 
 

@@ -193,6 +193,11 @@ def _archive(file: Path, source: Source, must_be_public: bool) -> Finding:
     return _hashed(file, source, must_be_public, count)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 scan`` or ``2 scans``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def tell_languages(counts: Counter[str]) -> str:
     """Return ``en 3, hi 2``: the most frequent first."""
     return ", ".join(f"{language} {count:,}" for language, count in counts.most_common())

@@ -9,6 +9,7 @@ from pathlib import Path
 from vln_clip.connectivity.graphs import SUFFIX, ScanGraph, load_graph, read_scans
 from vln_clip.datafolder import structure
 from vln_clip.datafolder.routes import fault_lines, route_faults
+from vln_clip.datafolder.structure import counted
 from vln_clip.encoders.weights import file_sha256
 from vln_clip.errors import InputError
 from vln_clip.features.formats import SUFFIXES
@@ -83,7 +84,7 @@ def verify(datasets: Sequence[Dataset], data: Path, pose_traces: Sequence[str] =
         if f"pose traces {name}" not in report.told:
             report.problem(f"--pose-traces {name}: there is no guide file of that split of RxR in {data}")
     if report.num_problems:
-        raise InputError(f"{data} must hold sound files, got {report.num_problems:,} problems (see above)")
+        raise InputError(f"{data} must hold sound files, got {counted(report.num_problems, 'problem')} (see above)")
     print(f"nothing is wrong with {report.num_files} files of {', '.join(dataset.name for dataset in datasets)}")
 
 
@@ -117,7 +118,7 @@ def _graphs(folder: Path, report: Report) -> dict[str, ScanGraph]:
         same = sum(hashes[name] == GRAPH_SHA256[name] for name in public)
         version = f"no known version ({same} of the {len(GRAPH_SHA256)} public files)"
     num_viewpoints = sum(len(graph.viewpoint_ids) for graph in graphs.values())
-    report.sound(CONNECTIVITY, f"{len(files)} scans, {num_viewpoints:,} viewpoints, {version}")
+    report.sound(CONNECTIVITY, f"{counted(len(files), 'scan')}, {num_viewpoints:,} viewpoints, {version}")
     report.num_files += len(hashes) - 1
     changed = [name for name in hashes if name in GRAPH_SHA256 and hashes[name] != GRAPH_SHA256[name]]
     if changed:
@@ -137,7 +138,7 @@ def _scan_list(folder: Path, scans: Sequence[str], report: Report) -> None:
     lacking = sorted(set(listed) - set(scans))
     if lacking:
         names = ", ".join(lacking[:SHOWN])
-        report.problem(f"{folder / 'scans.txt'} lists {len(lacking)} scans without a file, first {names}")
+        report.problem(f"{folder / 'scans.txt'} lists {counted(len(lacking), 'scan')} without a file, first {names}")
     unlisted = sorted(set(scans) - set(listed))
     if unlisted:
         report.note(f"{len(unlisted)} graphs are not in scans.txt: {', '.join(unlisted[:SHOWN])}")
@@ -182,7 +183,8 @@ def _counts(split: Split) -> str:
     languages = Counter(episode.language for episode in split.episodes)
     told = structure.tell_languages(languages)
     goals = ", goals hidden" if split.goal_hidden else ""
-    return f"{num_paths:,} paths, {len(split.episodes):,} instructions ({told}), {len(split.scans)} scans{goals}"
+    scans = counted(len(split.scans), "scan")
+    return f"{num_paths:,} paths, {len(split.episodes):,} instructions ({told}), {scans}{goals}"
 
 
 def _version(split: Split) -> str:
@@ -225,5 +227,5 @@ def _other_files(dataset: Dataset, data: Path, report: Report) -> None:
             report.problem(str(error))
         else:
             report.sound(str(file.relative_to(data)), finding.describe())
-            if finding.doubt and source.kind != SPLIT:
+            if finding.doubt and source.kind != SPLIT and not dataset.generated:
                 report.note(f"it is not the public file: {finding.doubt}")

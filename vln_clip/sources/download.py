@@ -48,6 +48,8 @@ def download(address: str, file: Path, show_progress: bool = False) -> None:
         raise InputError(f"{address} must give a file, but the server answers {answer!r}") from None
     except (requests.ConnectionError, requests.Timeout) as error:
         raise UnreachableError(f"{address} does not answer ({type(error).__name__})") from None
+    except (requests.exceptions.InvalidURL, requests.TooManyRedirects) as error:
+        raise InputError(f"{address} must lead to a file, but: {error}") from None
     except requests.RequestException as error:  # the body ended before its stated length
         raise InputError(f"{address} must be transferred whole, but broke off ({type(error).__name__})") from None
     except OSError as error:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.sources.table import SOURCES, Source
@@ -66,11 +67,19 @@ def _check(wanted: Mapping[str, str], where: str) -> None:
     for name, address in wanted.items():
         if name not in SOURCES and name not in {source.folder for source in SOURCES.values()}:
             raise unknown_source(f"{where}: name of a file", name)
-        if not address.startswith(_SCHEMES):
+        if not _is_address(address):
             raise InputError(
-                f"{where}: address of {name} must begin with http:// or https://, got {address!r} (a file that is on "
-                "this machine already is copied into the data folder)"
+                f"{where}: address of {name} must be http:// or https:// with a host, got {address!r} (copy a "
+                "file that is on this machine into the data folder by hand)"
             )
+
+
+def _is_address(address: str) -> bool:
+    """Return whether a text begins with http(s) and names a host."""
+    try:
+        return address.startswith(_SCHEMES) and bool(urlsplit(address).hostname)
+    except ValueError:
+        return False
 
 
 def unknown_source(kind: str, name: str, others: Sequence[str] = ()) -> InputError:
