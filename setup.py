@@ -7,7 +7,7 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 
 def packages() -> list[str]:
     """List every package; the mounted folders are listed once, not through their symlinks."""
-    names = ["vln_clip", "vln_clip.encoders", "vln_clip.features"]
+    names = ["vln_clip", "vln_clip.datafolder", "vln_clip.encoders", "vln_clip.features", "vln_clip.sources"]
     for folder in MOUNTED:
         names += [f"vln_clip.{folder}"] + [f"vln_clip.{folder}.{name}" for name in find_packages(folder)]
     return names

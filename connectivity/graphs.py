@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SUFFIX = "_connectivity.json"
 WHERE_TO_GET = (
-    "copy the connectivity folder of the Matterport3DSimulator repository there, or set VLN_CLIP_DATA to the "
-    "folder that has it"
+    "copy the connectivity folder of the Matterport3DSimulator repository there (vln-clip data get connectivity/ "
+    "fetches it), or set VLN_CLIP_DATA to the folder that has it"
 )
 
 

@@ -26,6 +26,7 @@ from vln_clip.records import (
     view_elevation_rad,
     view_heading_rad,
 )
+from vln_clip.sources.table import SIMULATOR_REPOSITORY
 
 TOLERANCE_RAD = 1e-6  # the simulator's horizontal angles are float32
 TOLERANCE_M = 1e-4  # and so are its positions
@@ -46,7 +47,7 @@ def import_simulator() -> ModuleType:
     except ImportError as error:
         raise InputError(
             "--simulator mattersim and --cross-check need the module MatterSim, which can't be imported here "
-            f"({error}); build https://github.com/peteanderson80/Matterport3DSimulator for this Python and put its "
+            f"({error}); build {SIMULATOR_REPOSITORY} for this Python and put its "
             "build folder on PYTHONPATH, or leave them out: the compiled tables give the same states"
         ) from None
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.records import NUM_VIEWS
+from vln_clip.sources.table import RXR_BUCKET
 
 FOLDER, GUIDE, FOLLOWER = "RxR", "guide", "follower"
 KINDS = (GUIDE, FOLLOWER)
@@ -201,7 +202,7 @@ def _read_arrays(file: Path, required: Layout, optional: Layout | None = None) -
             found = archive.files
     except FileNotFoundError:
         raise InputError(
-            f"file {file} does not exist; pose traces and text features are in the bucket gs://rxr-data"
+            f"file {file} does not exist; pose traces and text features are in the bucket {RXR_BUCKET}"
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"file {file} must be a whole .npz archive of plain arrays, but: {error}") from None

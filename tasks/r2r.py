@@ -26,10 +26,8 @@ def read_split(
 ) -> Split:
     """Read and check a split; arguments as in ``datasets.read_split``, ``number`` of its paths."""
     file = split_file(dataset, name, data, r2r_files.remedy(dataset, name))
-    content = read_bytes(file)
-    sha256 = hashlib.sha256(content).hexdigest()
-    version = r2r_files.version_of(file, sha256, len(content)) if dataset.name == "r2r" else OWN_VERSION
-    items = _checked_items(parse_json(content, file), file)
+    items, sha256, num_bytes = read_items(file)
+    version = r2r_files.version_of(file, sha256, num_bytes) if dataset.name == "r2r" else OWN_VERSION
     _report_version(version, file, len(items))
     goal_hidden = all(len(item["path"]) == 1 for item in items)
     found = (episode for item in subset(items, number) for episode in _episodes(item, goal_hidden, languages[0]))
@@ -39,6 +37,16 @@ def read_split(
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(episodes) - len(kept))
     places = {str(item["path_id"]): f"item {position}" for position, item in enumerate(items)}
     return Split(kept, file, sha256, version, goal_hidden, places=places)
+
+
+def read_items(file: Path) -> tuple[list[dict], str, int]:
+    """Return the checked items of a file, packed or not, and hash and size of its unpacked content.
+
+    Raises:
+        InputError: missing or malformed file; the message names file and field.
+    """
+    content = read_bytes(file)
+    return _checked_items(parse_json(content, file), file), hashlib.sha256(content).hexdigest(), len(content)
 
 
 def _checked_items(items: object, file: Path) -> list[dict]:

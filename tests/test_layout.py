@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MOUNTED = ("envs", "agents", "tasks", "connectivity")
 # Programs may import anything; the other lines are their shared wiring.
 PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
-PROGRAMS |= {"setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
+PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
 PROGRAMS |= {"searching", "searched", "rescoring"}
 MAY_IMPORT = {
     "connectivity": {"core"},

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.toy_runs import write_predictions
-from vln_clip import __main__, data, evaluate, files, log, submit, train
+from vln_clip import __main__, evaluate, files, log, submit, train
 from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError
 from vln_clip.run import Run
@@ -180,22 +180,6 @@ def test_a_submission_is_written_and_equals_the_run_s(world, tmp_path):
     submit.main(["--checkpoint", str(world.runs / "toy"), "--out", str(out), "--device", "cpu"])
     assert json.loads(out.read_text()) == json.loads((world.runs / "toy" / "submission_test.json").read_text())
     assert json.loads((tmp_path / "sub.about.json").read_text())["features"] == "toy"
-
-
-def test_the_data_program_says_what_is_there(world, capsys):
-    log.program(data.main, ["--dataset", "r2r"])
-    told = capsys.readouterr().err
-    assert f"r2r: {world.data}" in told
-    assert "splits: train, val_seen, val_unseen, test" in told
-    assert "missing: R2R/train_vocab.txt, from https://" in told
-
-
-def test_the_data_program_lists_no_split_that_is_missing(own_world, capsys):
-    (own_world.data / "R2R" / "R2R_test.json").unlink()
-    log.program(data.main, ["--dataset", "r2r"])
-    told = capsys.readouterr().err
-    assert "splits: train, val_seen, val_unseen\n" in told
-    assert "missing: R2R/R2R_test.json, from https://" in told
 
 
 def test_training_goes_without_test_and_val_seen(own_world, capsys):

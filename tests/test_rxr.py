@@ -242,7 +242,8 @@ def test_splits_have_the_public_names(tmp_path):
 
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(
-        InputError, match=r"is missing; download https://\S+/rxr_test_standard_public_guide\.jsonl\.gz \(1\.9 MB\), or"
+        InputError,
+        match=r"is missing; download https://\S+_standard_public_guide\.jsonl\.gz \(1\.9 MB\) with vln-clip",
     ):
         read_split("rxr", "test_standard", tmp_path)
     with pytest.raises(InputError, match=r"is missing; build the demo world: python -m vln_clip\.data"):

@@ -1,4 +1,7 @@
-"""``python -m vln_clip.data [list|make]``: says what the data folder holds, builds the demo world, makes R4R."""
+"""``python -m vln_clip.data [list|get|verify|make]``: what data there is, where from, and whether it is sound.
+
+``list`` also builds the demo world, ``get`` downloads public files, ``make`` makes R4R. The work is ``datafolder``'s.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -7,34 +10,64 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vln_clip import log, setting
+from vln_clip import log, paths, setting
 from vln_clip.connectivity import NavTables
+from vln_clip.datafolder import get, listing, verify
 from vln_clip.errors import InputError
-from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS
-from vln_clip.tasks import r4r, rxr_files
-from vln_clip.tasks.datasets import DATASETS, PUBLIC_SPLITS, Dataset, known_splits, read_split
-from vln_clip.tasks.r2r_files import AUG_PATHS_ADDRESS, PUBLIC_FILES
+from vln_clip.sources.overrides import current_sources
+from vln_clip.tasks import r4r
+from vln_clip.tasks.datasets import DATASETS, find_dataset, known_splits, read_split
 from vln_clip.tasks.split import place_on_graph
 
-CONNECTIVITY_ADDRESS = "https://github.com/peteanderson80/Matterport3DSimulator (its connectivity folder)"
-SOURCES = {
-    "r4r": "R2R: python -m vln_clip.data make r4r",
-    "xl-r2r": "the authors of XL-R2R",
-    "r2r-ce": "the VLN-CE repository (https://github.com/jacobkrantz/VLN-CE)",
-    "rxr-ce": "the VLN-CE repository (https://github.com/jacobkrantz/VLN-CE)",
-}
 DEFAULT_VERB = "list"
 R4R_SPLITS = ("train", "val_seen", "val_unseen")
 DESCRIPTION = "Data sets: what is there, and what can be made of it. Without a word for what to do it lists."
+Sources = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True)
 class List:
-    """Say what the data folder holds and where the missing files can be had; build the demo world."""
+    """Say what the data folder holds and lacks, with licences and addresses, and what can be run now.
 
-    dataset: str = "r2r"
-    """a data set by name; demo and demo-rxr build the demo world where it is not there yet, others are looked for in
-    $VLN_CLIP_DATA"""
+    Builds the demo world where it is asked for and not there yet.
+    """
+
+    dataset: str | None = None
+    """only this data set; demo and demo-rxr are generated, others are looked for in $VLN_CLIP_DATA"""
+    json: Path | None = None
+    """also write the list to this file"""
+    source: Sources = ()
+    """NAME=ADDRESS: another address for a file or a folder (may be repeated; $VLN_CLIP_SOURCES names a JSON file)"""
+
+
+@dataclass(frozen=True)
+class Get:
+    """Download public files into the data folder; what is there and right is kept, what arrives is checked."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """files or folders of the data folder, e.g. R2R/R2R_train.json or connectivity/"""
+    dataset: str | None = None
+    """annotations and graphs of r2r or rxr"""
+    features: str | None = None
+    """public features of an encoder, or of several: A+B (several GB each)"""
+    optional: bool = False
+    """with --dataset also what few need: unlabelled paths, the other vocabulary, people's walks"""
+    out: Path | None = None
+    """data folder to fill; by default $VLN_CLIP_DATA"""
+    source: Sources = ()
+    """NAME=ADDRESS: another address for a file or a folder (may be repeated; $VLN_CLIP_SOURCES names a JSON file)"""
+    overwrite: bool = False
+    """fetch again what is there"""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check every known file of the data folder; exit status 2 where something is wrong."""
+
+    dataset: str | None = None
+    """only this data set; by default all that are there"""
+    pose_traces: tuple[str, ...] = ()
+    """splits of RxR of which every instruction must have its guide's pose trace"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +86,12 @@ class Make:
     """replace files that are there"""
 
 
-Command = Annotated[List, tyro.conf.subcommand(DEFAULT_VERB)] | Annotated[Make, tyro.conf.subcommand("make")]
+Command = (
+    Annotated[List, tyro.conf.subcommand(DEFAULT_VERB)]
+    | Annotated[Get, tyro.conf.subcommand("get")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Make, tyro.conf.subcommand("make")]
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,22 +99,50 @@ def main(argv: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words.insert(0, DEFAULT_VERB)
-    command: List | Make = tyro.cli(Command, args=words, prog="python -m vln_clip.data", description=DESCRIPTION)
+    command: List | Get | Verify | Make = tyro.cli(
+        Command, args=words, prog="python -m vln_clip.data", description=DESCRIPTION
+    )
     if isinstance(command, Make):
         make_r4r(command)
+    elif isinstance(command, Get):
+        sources = current_sources(command.source)
+        wanted = get.choose(sources, command.names, command.dataset, command.features, command.optional)
+        get.get(wanted, command.out or paths.data_dir(), command.overwrite)
+    elif isinstance(command, Verify):
+        verify_files(command)
     else:
         list_files(command)
 
 
 def list_files(config: List) -> None:
-    """Log what the data folder holds and lacks."""
-    dataset = DATASETS[setting.find_dataset(config.dataset)]
-    folder = setting.dataset_folder(dataset.name)
-    splits = [name for name in known_splits(dataset, folder) if dataset.file(name, folder).is_file()]
-    log.logger.info("%s: %s; splits: %s", dataset.name, folder.absolute(), ", ".join(splits) or "none")
-    if not dataset.generated:
-        for name, address in missing(dataset, folder).items():
-            log.logger.info("missing: %s, from %s", name, address)
+    """Print what the data folder holds and lacks."""
+    dataset = DATASETS[setting.find_dataset(config.dataset)] if config.dataset else None
+    datasets = [dataset] if dataset else listing.real_datasets()
+    folders = {found.name: setting.dataset_folder(found.name) for found in datasets}
+    for found in datasets:
+        folder = folders[found.name]
+        splits = [name for name in known_splits(found, folder) if found.file(name, folder).is_file()]
+        if splits or dataset:
+            log.logger.info("%s: %s; splits: %s", found.name, folder.absolute(), ", ".join(splits) or "none")
+    is_generated = dataset is not None and dataset.generated
+    files = [] if is_generated else listing.rows(current_sources(config.source), paths.data_dir(), dataset)
+    if files:
+        print("\n".join(listing.show(files)), end="\n\n")
+    print("\n".join(listing.show_runnable(datasets, folders)))
+    if config.json:
+        listing.save(config.json, files, datasets, folders)
+
+
+def verify_files(config: Verify) -> None:
+    """Check the files of one data set, or of all that are there."""
+    for split in config.pose_traces:
+        if find_dataset(config.dataset or "rxr").folder != "RxR":
+            raise InputError(f"--pose-traces {split} needs RxR, got --dataset {config.dataset}")
+    if config.dataset is None:
+        verify.verify(verify.at_hand(paths.data_dir()), paths.data_dir(), config.pose_traces)
+    else:
+        dataset = DATASETS[setting.find_dataset(config.dataset)]
+        verify.verify([dataset], setting.dataset_folder(dataset.name), config.pose_traces)
 
 
 def make_r4r(config: Make) -> None:
@@ -98,23 +164,6 @@ def make_r4r(config: Make) -> None:
         items = r4r.join_paths(place_on_graph(split, tables), tables)
         num_paths, num_instructions = r4r.write_r4r(target, items)
         log.logger.info("%s: %d paths, %d instructions", target, num_paths, num_instructions)
-
-
-def missing(dataset: Dataset, folder: Path) -> dict[str, str]:
-    """Return the parts of a data set that a data folder lacks, and where each can be had."""
-    if dataset.name == "rxr":
-        names = {f"RxR/{name}": public.address for name, public in rxr_files.PUBLIC_FILES.items()}
-        wanted = {name: address for name, address in names.items() if not (folder / name.removesuffix(".gz")).is_file()}
-    elif dataset.name == "r2r":
-        wanted = {f"R2R/{name}": public.address for name, public in PUBLIC_FILES.items()}
-        wanted["R2R/aug_paths.json"] = f"{AUG_PATHS_ADDRESS} (optional: without it --bt samples such paths)"
-    else:
-        places = (dataset.file(split, folder) for split in (*PUBLIC_SPLITS, *dataset.tests))
-        wanted = {str(place.relative_to(folder)): SOURCES[dataset.name] for place in places if not place.is_file()}
-    wanted["connectivity/scans.txt"] = CONNECTIVITY_ADDRESS
-    if not any((folder / "features").glob("*")):
-        wanted["features/*"] = f"{PUBLIC_ADDRESS}{PUBLIC_STEMS['clip_rn50x4']}.tsv, or vln-clip extract makes them"
-    return {name: address for name, address in wanted.items() if not (folder / name).is_file()}
 
 
 def cli() -> None:

@@ -27,10 +27,11 @@ from vln_clip.features import FeatureStore, check_width, dataset_key, find_store
 from vln_clip.features.extraction import Options, Panorama, Precision, Source, affordable_encoder, row_shape
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
-from vln_clip.features.locate import PUBLIC_ADDRESS, PUBLIC_STEMS, cached_path, file_stem
+from vln_clip.features.locate import cached_path, file_stem
 from vln_clip.features.parts import begun_parts, check_output
 from vln_clip.features.pipeline import default_workers
 from vln_clip.records import NUM_VIEWS
+from vln_clip.sources.table import MATTERPORT_TERMS, features_of
 from vln_clip.tasks.datasets import find_dataset
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 DEMO_LIMIT_S = 300.0
 RENDERER = "skybox renderer 2"  # change it whenever other pixels come out
-MATTERPORT = "https://niessner.github.io/Matterport/"
 
 
 class Skyboxes:
@@ -77,11 +77,11 @@ def _skybox_folder(data: Path, scan: str, name: str) -> Path:
     for folder in tried:
         if folder.is_dir():
             return folder
-    stem = PUBLIC_STEMS.get(name)
-    public = f" (public: {PUBLIC_ADDRESS}{stem}.tsv)" if stem and stem.startswith("CLIP") else ""
+    source = features_of(name)
+    public = f" (vln-clip data get {source.name} fetches {source.address})" if source else ""
     raise InputError(
         f"features {name!r} must be in {data / 'features'}{public} or be extracted from skyboxes, but scan {scan} has "
-        f"none in {tried[0]}; Matterport3D's images can be had after signing its terms of use, {MATTERPORT}"
+        f"none in {tried[0]}; Matterport3D's images can be had after signing its terms of use, {MATTERPORT_TERMS}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where data and caches live. Inputs are only read from the data folder, never written there."""
+"""Where data and caches live. The data folder is only read, but by ``data get``, which fills it."""
 
 import os
 from pathlib import Path

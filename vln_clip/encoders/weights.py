@@ -18,15 +18,10 @@ from torch import Tensor
 from vln_clip.errors import InputError
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir
+from vln_clip.sources.download import offline
 
 PROBE_TIMEOUT_S, READ_TIMEOUT_S = 6.0, 8.0
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
-
-
-def offline() -> bool:
-    """Return whether the environment forbids the network (VLN_CLIP_OFFLINE or HF_HUB_OFFLINE)."""
-    values = (os.environ.get(key, "") for key in ("VLN_CLIP_OFFLINE", "HF_HUB_OFFLINE"))
-    return any(value.lower() in ("1", "true", "yes", "on") for value in values)
 
 
 def find_weights(repo_id: str, filenames: tuple[str, ...]) -> Path | None:

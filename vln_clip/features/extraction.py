@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.encoders.base import Crop, Preprocess
-from vln_clip.encoders.weights import offline
 from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
+from vln_clip.sources.download import offline
 
 _TIMED_VIEWS = 2
 _MAX_RENDER_PX = 32767  # what OpenCV can address

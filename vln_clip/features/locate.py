@@ -9,17 +9,11 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.formats import STORE_SUFFIX, SUFFIXES, convert, format_of, stem_of
 from vln_clip.features.store import FeatureStore, open_store
 from vln_clip.log import logger
+from vln_clip.sources.table import FEATURES, in_folder
 
 BLIND = "none"
-# What the public files are called, without their ending (specs/sources.md; address for messages).
-PUBLIC_ADDRESS = "https://nlp.cs.unc.edu/data/vln_clip/features/"
-PUBLIC_STEMS = {
-    "clip_rn50": "CLIP-ResNet-50-views",
-    "clip_rn101": "CLIP-ResNet-101-views",
-    "clip_rn50x4": "CLIP-ResNet-50x4-views",
-    "clip_vit_b32": "CLIP-ViT-B-32-views",
-    "imagenet_resnet152": "ResNet-152-imagenet",
-}
+# What the public files are called, without their ending.
+PUBLIC_STEMS = {source.encoder: stem_of(Path(source.name)) for source in in_folder(FEATURES)}
 
 
 def split_name(name: str) -> list[str]:

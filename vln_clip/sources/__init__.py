@@ -1,0 +1,1 @@
+"""Public files: the table of addresses, other addresses in their place, downloads."""
