@@ -92,6 +92,8 @@ def test_what_is_missing_is_fetched_checked_and_kept(server, bodies, tmp_path, c
     # 8 paths in four tags, en-IN and en-US being one language
     assert f"{GUIDE}: fetched, 8 paths, 32 instructions (en 16, hi 8, te 8), no hash is known" in told
     assert sha256 in told
+    assert "terms of what was fetched into R2R/: research use, Matterport3D's terms; unknown" in told
+    assert "terms of what was fetched into RxR/: CC BY 4.0" in told
     for name in (SPLIT, WORDS, GUIDE, ROWS):
         assert (tmp_path / "data" / name).read_bytes() == bodies[name]
     folders = {"R2R", "RxR", "features"}
@@ -191,6 +193,13 @@ def test_an_interrupted_transfer_leaves_nothing(server, monkeypatch, tmp_path):
     monkeypatch.setattr("vln_clip.datafolder.get.download", interrupted)
     assert get(SPLIT) == 130
     assert not (tmp_path / "data").exists()
+
+
+def test_what_a_killed_run_left_is_told(server, tmp_path, capsys):
+    folder = tmp_path / "data" / ".incoming-abc"
+    folder.mkdir(parents=True)
+    assert get(WORDS) == 0
+    assert f"{folder} is of another run: remove it unless that is still fetching" in capsys.readouterr().err
 
 
 def test_what_was_fetched_may_be_read_by_those_who_may_read_new_files(server, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from tests.golden import SHARED, needs_shared
 from tests.toy_world import point_to, scan_rows, write_scan, write_world
 from vln_clip import data, log
+from vln_clip.features import dataset_key
 from vln_clip.tasks.pose_traces import pose_trace_file
 
 VAL = "RxR/rxr_val_unseen_guide.jsonl.gz"
@@ -188,6 +189,15 @@ def test_the_list_of_one_data_set_has_its_files_only(folder, capsys):
     assert re.search(r"connectivity/ +1/91 .*\n.*there is 3 own", told.out)
     assert "RxR/" not in told.out
     assert "          submit                         no: no test split there" in told.out
+
+
+def test_extracted_features_are_listed(folder, tmp_path, capsys):
+    key = dataset_key("r2r", folder)
+    (tmp_path / "cache" / "features" / key).mkdir(parents=True)
+    (tmp_path / "cache" / "features" / key / "clip_rn50x4.safetensors").touch()
+    assert run("list", "--dataset", "r2r") == 0
+    assert "          train --features               clip_rn50x4, toy" in (told := capsys.readouterr().out)
+    assert "train --features clip_rn50x4" not in told
 
 
 def test_other_addresses_are_listed(folder, capsys):

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from vln_clip.sources.table import BY_HAND, CONNECTIVITY, FEATURES, GRAPH, Sourc
 from vln_clip.tasks.datasets import DATASETS, find_dataset
 from vln_clip.tasks.r2r_files import KNOWN_VERSION
 
+INCOMING = ".incoming-"
 SMALL_BYTES = 1 << 20  # below there is no bar
 
 
@@ -84,9 +85,11 @@ def get(wanted: Sequence[Source], data: Path, overwrite: bool = False) -> None:
     lacking = [source for source in wanted if overwrite or structure.find_present(source, data) is None]
     faults = _tell_kept([source for source in wanted if source not in lacking], data)
     is_new = not data.exists()
+    for folder in data.glob(f"{INCOMING}*"):
+        logger.warning("%s is of another run: remove it unless that is still fetching", folder)
     try:
         data.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=data) as incoming:
+        with tempfile.TemporaryDirectory(prefix=INCOMING, dir=data) as incoming:
             failed = _fetch_all(lacking, data, Path(incoming))
     except OSError as error:
         raise InputError(f"{data} must be a folder that can be written to, but: {error.strerror or error}") from None
@@ -124,6 +127,7 @@ def _tell_kept(present: Iterable[Source], data: Path) -> list[Source]:
 def _fetch_all(lacking: Sequence[Source], data: Path, incoming: Path) -> list[Source]:
     """Fetch files one by one; return those that could not be had."""
     silent: dict[str, str] = {}  # hosts that do not answer, and why
+    terms: dict[str, set[str]] = {}
     unreached, failed, num_graphs = [], [], 0
     with progress() as bar:
         graphs = [source for source in lacking if source.kind == GRAPH]
@@ -145,13 +149,21 @@ def _fetch_all(lacking: Sequence[Source], data: Path, incoming: Path) -> list[So
             else:
                 num_graphs += source.kind == GRAPH
                 _tell_fetched(source, finding)
+                terms.setdefault(source.folder, set()).add(source.terms)
             bar.update(task, advance=source.kind == GRAPH)
+    _tell_totals(num_graphs, terms)
+    _tell_unreached(unreached, data, silent)
+    return failed + unreached
+
+
+def _tell_totals(num_graphs: int, terms: Mapping[str, set[str]]) -> None:
+    """Say how many graphs were fetched, and the licences by folder."""
     if num_graphs == len(in_folder(CONNECTIVITY)):
         logger.info("%s: %d files fetched, known version: sha256 %s", CONNECTIVITY, num_graphs, CONNECTIVITY_SHA256)
     elif num_graphs:
         logger.info("%s: %d files fetched", CONNECTIVITY, num_graphs)
-    _tell_unreached(unreached, data, silent)
-    return failed + unreached
+    for folder, found in terms.items():
+        logger.info("terms of what was fetched into %s: %s", folder, "; ".join(sorted(found)))
 
 
 def fetch(source: Source, data: Path, incoming: Path) -> structure.Finding:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from vln_clip.datafolder.structure import find_present
 from vln_clip.features.formats import SUFFIXES, stem_of
-from vln_clip.features.locate import PUBLIC_STEMS, file_stem
+from vln_clip.features.locate import BLIND, PUBLIC_STEMS, cached_path, dataset_key
 from vln_clip.files import save_json
+from vln_clip.paths import cache_dir
 from vln_clip.sources.table import BY_HAND, CONNECTIVITY, CONNECTIVITY_BYTES, FEATURES, Source
 from vln_clip.tasks.datasets import DATASETS, PUBLIC_SPLITS, Dataset
 from vln_clip.tasks.words import TRAIN
 
 NEEDED = (TRAIN, "val_unseen")
+PAPERS_ENCODER = "clip_rn50x4"
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,12 @@ def show(found: Sequence[Row]) -> Iterator[str]:
         yield f"    {row.address}"
 
 
-def feature_names(data: Path) -> list[str]:
-    """Return the names that ``--features`` finds in the data folder; encoders' where a file has a public name."""
+def feature_names(dataset: Dataset, data: Path) -> list[str]:
+    """Return the names that ``--features`` finds in the data folder and in the cache; encoders' for public names."""
     public = {stem: encoder for encoder, stem in PUBLIC_STEMS.items()}
-    stems = {stem_of(file) for file in (data / FEATURES).glob("*") if file.name.endswith(SUFFIXES)}
+    extracted = cached_path(BLIND, cache_dir(), dataset_key(dataset.world, data)).parent
+    files = [*(data / FEATURES).glob("*"), *extracted.glob("*")]
+    stems = {stem_of(file) for file in files if file.name.endswith(SUFFIXES)}
     return sorted(public.get(stem, stem) for stem in stems)
 
 
@@ -116,14 +120,15 @@ def runnable(dataset: Dataset, data: Path) -> dict[str, str]:
     more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
     blind = f"no: {lacking[0]}{more} missing" if lacking else "yes"
     scored = [name for name in here if name in PUBLIC_SPLITS]
-    names = feature_names(data)
     told = {"train --features none (blind)": blind}
     if not lacking:
-        told["train --features"] = ", ".join(names) if names else "none at hand"
-        absent = "clip_rn50x4"
-        if absent not in names and file_stem(absent) not in names and not dataset.generated:
-            extract = "extract" if any((data / "scans").glob("*")) else f"data get --features {absent}"
-            told["train --features clip_rn50x4"] = f"no: missing (vln-clip {extract})"
+        names = feature_names(dataset, data)
+        told["train --features"] = ", ".join(names) or "none at hand"
+        if dataset.generated:
+            told["train --features"] = "any encoder, its features are made when asked for"
+        elif PAPERS_ENCODER not in names:
+            how = "extract" if any((data / "scans").glob("*")) else f"data get --features {PAPERS_ENCODER}"
+            told[f"train --features {PAPERS_ENCODER}"] = f"no: missing (vln-clip {how})"
     if graphs and here:
         told["evaluate"] = ", ".join(scored) or "no: no split with goals"
         tests = [name for name in here if name in dataset.tests]

@@ -120,7 +120,8 @@ def _graphs(folder: Path, report: Report) -> dict[str, ScanGraph]:
     num_viewpoints = sum(len(graph.viewpoint_ids) for graph in graphs.values())
     report.sound(CONNECTIVITY, f"{counted(len(files), 'scan')}, {num_viewpoints:,} viewpoints, {version}")
     report.num_files += len(hashes) - 1
-    changed = [name for name in hashes if name in GRAPH_SHA256 and hashes[name] != GRAPH_SHA256[name]]
+    graph_names = GRAPH_SHA256.keys() & {file.name for file in files}
+    changed = sorted(name for name in graph_names if hashes[name] != GRAPH_SHA256[name])
     if changed:
         report.note(f"{len(changed)} files have a public name and other content: {', '.join(changed[:SHOWN])}")
     report.problems(problems, len(problems))
