@@ -180,7 +180,7 @@ def _load_subwords(folder: Path) -> "PreTrainedTokenizerBase":
         # An absolute path is never taken for the name of a model on the hub.
         return AutoTokenizer.from_pretrained(str(folder.absolute()), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = " ".join(str(error).split())
         raise InputError(
             f"tokenizer folder {folder} must hold a transformers tokenizer (tokenizer.json or its older files), "
             f"but: {reason:.200}"

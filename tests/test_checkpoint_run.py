@@ -174,6 +174,7 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(toy, tmp_path, kind):
 def test_a_finished_stage_changes_nothing(toy, tmp_path):
     run = open_run(tmp_path)
     run_stage(run, make_stage(toy, "follower", iters=2))
+    run.close()  # or events that are still on their way come between
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     stage = stop_after(make_stage(toy, "follower", iters=2), 0)
     run_stage(run, stage)

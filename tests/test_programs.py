@@ -260,3 +260,12 @@ def test_a_run_of_before_a_setting_existed_has_its_default(tmp_path):
     files.save_json(run.folder / "config.json", ["no", "configuration"])
     with pytest.raises(InputError, match="must be a run's configuration"):
         Run(settings)
+
+
+def test_a_large_training_split_is_scored_in_part(own_world, monkeypatch, caplog):
+    monkeypatch.setattr("vln_clip.results.MOST_OF_TRAIN", 10)
+    found = json.loads((own_world.train(name="part") / "results.json").read_text())
+    assert {row["num_instructions"] for row in found["train"].values()} == {10}
+    assert {row["num_instructions"] for row in found["val_unseen"].values()} == {12}
+    shortest = found["train"]["shortest_path"]
+    assert (shortest["success_rate"], shortest["spl"]) == (1, 1)

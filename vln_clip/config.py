@@ -264,8 +264,15 @@ PRESETS = {
         follower=replace(
             _DEMO.follower, iters=600, eval_every=100, teacher="guide", reward="ndtw", max_input=160, max_action=20
         ),
-        # Three languages take the speaker thrice the steps before it begins to look.
-        speaker=replace(_DEMO.speaker, speaker_iters=5_000, speaker_eval_every=500, max_decode=120),
+        # Three languages take the speaker more than twice the steps before it begins to look.
+        speaker=replace(
+            _DEMO.speaker,
+            speaker_iters=4_000,
+            speaker_batch_size=32,
+            speaker_lr=2e-3,
+            speaker_eval_every=500,
+            max_decode=120,
+        ),
     ),
 }
 

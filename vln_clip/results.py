@@ -1,6 +1,10 @@
 """The end of a training run: every split scored with every agent, and the leaderboard file of the test split."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from vln_clip import checkpoint, files, log
 from vln_clip.agents.follower import Follower
@@ -8,15 +12,19 @@ from vln_clip.context import NO_INSTRUCTION, RANDOM, SHORTEST_PATH, Scored, cont
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, criteria
+from vln_clip.records import Episode
 from vln_clip.rollout import Agent
 from vln_clip.run import LAST
-from vln_clip.setting import build_follower
+from vln_clip.setting import TRAIN, build_follower
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.statistics import summarize_by
 from vln_clip.tasks.submission import write_submission
 
 BEST = "best_val_unseen"
 BACK_TRANSLATED, PRE_EXPLORED = "back_translated", "pre_explored"
+
+# A larger training split (RxR, R4R) is scored on so many of its instructions: its scores are only looked at.
+MOST_OF_TRAIN = 20_000
 
 
 def score_split(job: Job, world: Navigation, agent: Agent, split: str) -> dict[str, float]:
@@ -39,20 +47,29 @@ def evaluate_all(job: Job, agents: dict[str, Navigation]) -> dict[str, dict[str,
     """
     results: dict[str, dict[str, dict[str, Any]]] = {}
     for split in job.setting.splits:
-        if job.setting.table(split).has_goals:
-            scored = score_rows(job, agents, split)
-            results[split] = {name: _row(job, split, *found) for name, found in scored.items()}
+        table, rows = job.setting.table(split), None
+        if not table.has_goals:
+            continue
+        if split == TRAIN and len(table) > MOST_OF_TRAIN:
+            order = torch.randperm(len(table), generator=torch.Generator().manual_seed(job.seed("train_rows")))
+            rows = order[:MOST_OF_TRAIN].sort().values
+        log.logger.info("scoring %d instructions of %s", len(table) if rows is None else len(rows), split)
+        episodes = table.episodes if rows is None else [table.episodes[row] for row in rows.tolist()]
+        scored = score_rows(job, agents, split, rows)
+        results[split] = {name: _row(job, episodes, *found) for name, found in scored.items()}
     return results
 
 
-def score_rows(job: Job, agents: dict[str, Navigation], split: str) -> dict[str, tuple[Scored, str]]:
-    """Walk a split with every agent; return its scores and the features it saw, context first."""
+def score_rows(
+    job: Job, agents: dict[str, Navigation], split: str, rows: Tensor | None
+) -> dict[str, tuple[Scored, str]]:
+    """Walk a split, or some rows of it, with every agent; return scores and the features seen, context first."""
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
     follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
-    found = context_rows(job.world, table, follower, max_action, job.generator("random"), num_leading=leading)
-    rows = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
-    rows[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
+    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading)
+    scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
+    scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
     for name in ("blind", "follower", BACK_TRANSLATED, PRE_EXPLORED):
         if name not in agents:
             continue
@@ -63,18 +80,19 @@ def score_rows(job: Job, agents: dict[str, Navigation], split: str) -> dict[str,
             which |= {f"{name}{suffix}": f"{BEST}{suffix}" for suffix, _ in criteria(job)}
             which[f"{name}_last"] = LAST
         for row, chosen in which.items():
-            rows[row] = score_agent(world, table, load_stage(job, name, chosen, world), max_action), used
+            agent = load_stage(job, name, chosen, world)
+            scored[row] = score_agent(world, table, agent, max_action, rows=rows), used
     if job.config.features == "none":
-        rows["blind"] = rows["follower"]
-    return rows
+        scored["blind"] = scored["follower"]
+    return scored
 
 
-def _row(job: Job, split: str, scored: Scored, features: str) -> dict[str, Any]:
+def _row(job: Job, episodes: Sequence[Episode], scored: Scored, features: str) -> dict[str, Any]:
     """Return a row of the results."""
     metrics, scores = scored
     row: dict[str, Any] = metrics | {"features": features}
     if job.setting.dataset.is_multilingual:
-        row["by_language"] = summarize_by(scores, [e.language for e in job.setting.table(split).episodes])
+        row["by_language"] = summarize_by(scores, [episode.language for episode in episodes])
     return row
 
 

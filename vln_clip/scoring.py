@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from vln_clip import checkpoint, setting
+from vln_clip.config import PRESETS
 from vln_clip.connectivity import NavTables
 from vln_clip.context import BLIND, CONTEXT, NO_INSTRUCTION, Scored, context_rows, score_agent
 from vln_clip.envs.episodes import EpisodeTable
@@ -21,13 +22,13 @@ from vln_clip.setting import LoadedFollower, Setting
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.documents import ID_KEYS
 from vln_clip.tasks.files import parse_json, read_bytes
+from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.metrics import METRICS, NUM_INSTRUCTIONS, Scores, score_predictions, summarize
 from vln_clip.tasks.predictions import read_placed
 from vln_clip.tasks.strangers import require_of_split
 
 BEST = "best_val_unseen"
 BEST_AGENTS = ("back_translated", "follower")  # rows of a results.json that stand for the run, the first that is there
-MAX_ACTION = 35  # decisions of the scripted agents beside a prediction file, as many as training allows
 FILE_SEED = 1  # of the random agent beside a prediction file; beside a checkpoint it is the run's
 
 
@@ -97,8 +98,15 @@ def score_any(path: Path, options: Options) -> Result:
 
 def score_file(path: Path, options: Options) -> Result:
     """Score a prediction file."""
-    placed = read_placed(path)
     dataset = setting.find_dataset(options.dataset)
+    try:
+        placed = read_placed(path)
+    except InputError as error:
+        if find_format(DATASETS[dataset].submission).on_graph:
+            raise
+        raise InputError(
+            f"{error}; on {dataset} walks of viewpoints are scored here, positions of continuous agents in Habitat"
+        ) from None
     device, language = setting.pick_device("cpu"), options.language or ALL_LANGUAGES
     data = setting.open_setting(dataset, [options.split], device, vocabulary=setting.NO_WORDS, language=language)
     if not options.allow_foreign:
@@ -257,7 +265,9 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
     world = data.world([]) if loaded is None else loaded.world
     follower = None if loaded is None else loaded.follower
     max_action, seed = (
-        (MAX_ACTION, FILE_SEED) if loaded is None else (loaded.header["max_action"], loaded.header["seed"])
+        (PRESETS[data.dataset.name].follower.max_action, FILE_SEED)
+        if loaded is None
+        else (loaded.header["max_action"], loaded.header["seed"])
     )
     table = data.table(options.split)
     wanted = {episode.instr_id for episode in result.episodes}

@@ -144,7 +144,7 @@ def _guide(file: Path, source: Source, must_be_public: bool) -> Finding:
     def count(path: Path) -> str:
         guides = rxr.read_guides(path, keep_empty=True)
         languages = Counter(episode.language for episode in guides.episodes)
-        return f"{len(guides.path_ids):,} paths, {guides.num_lines:,} instructions ({tell_languages(languages)})"
+        return f"{len(guides.places):,} paths, {len(guides.episodes):,} instructions ({tell_languages(languages)})"
 
     return _hashed(file, source, must_be_public, count)
 
