@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -269,3 +270,12 @@ def test_a_large_training_split_is_scored_in_part(own_world, monkeypatch, caplog
     assert {row["num_instructions"] for row in found["val_unseen"].values()} == {12}
     shortest = found["train"]["shortest_path"]
     assert (shortest["success_rate"], shortest["spl"]) == (1, 1)
+
+
+def test_a_reader_that_has_had_enough_ends_a_program_quietly():
+    code = "from vln_clip import log; log.program(lambda words: print('line' * 100_000))"
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.read(4)
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() == 0

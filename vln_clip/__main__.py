@@ -7,11 +7,11 @@ from vln_clip.errors import unknown_name
 
 PROGRAMS = {
     "train": "train follower, speaker and back-translated follower; evaluate; write the submission",
-    "evaluate": "score a checkpoint or a prediction file",
-    "submit": "write or validate a leaderboard submission",
+    "evaluate": "score checkpoints and prediction files, with context; compare them",
+    "submit": "write, validate, merge or convert leaderboard submissions",
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect, convert, verify and compare feature files",
-    "data": "build the demo world; say what the data folder holds",
+    "data": "list, fetch and verify the data folder; build the demo world; make R4R",
     "scenes": "make graph and skyboxes of your own building; check and draw any",
     "mattersim": "run a program that imports MatterSim, without that module",
 }

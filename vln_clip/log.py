@@ -1,6 +1,7 @@
 """Logging, progress bars and the frame of every program. Libraries only get a logger; programs call these."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -39,6 +40,9 @@ def program(main: Callable[[list[str] | None], None], argv: list[str] | None = N
     setup()
     try:
         main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output (head, a pager) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
