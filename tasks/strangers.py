@@ -17,7 +17,7 @@ SplitOf = Callable[[str], str | None]
 
 
 def other_splits(dataset: str, data: Path, split: str) -> SplitOf:
-    """Return what finds an id in the other splits of a data set; they are read when it is first called."""
+    """Return what finds an id in a data set's other splits and languages; they are read when it is first called."""
 
     @cache
     def known() -> dict[str, str]:
@@ -60,13 +60,18 @@ def require_of_split(
 
 
 def _ids_of_splits(dataset: str, data: Path, split: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the ids of the data set's other splits, as far as they are there."""
-    for name in (*PUBLIC_SPLITS, *find_dataset(dataset).tests):
-        if name == split:
+    """Yield the ids of the data set's other splits, as far as they are there, and of this one's languages."""
+    found = find_dataset(dataset)
+    for name in (*PUBLIC_SPLITS, *found.tests):
+        if name == split and not found.is_multilingual:
             continue
         try:
-            read = read_split(dataset, name, data, keep_empty=True)
+            episodes = read_split(dataset, name, data, keep_empty=True).episodes
         except InputError as error:  # the others only serve a hint
             logger.debug("split %s is not looked at: %s", name, error)
             continue
-        yield name, [episode.instr_id for episode in read.episodes]
+        if name != split:
+            yield name, [episode.instr_id for episode in episodes]
+            continue
+        for language in found.languages:
+            yield f"{name} in {language}", [e.instr_id for e in episodes if e.language == language]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 
 import pytest
@@ -289,7 +290,7 @@ def test_bad_submissions_are_refused(world, tmp_path, capsys, change, message):
         log.program(submit.main, ["--dataset", "r2r", "--split", "val_unseen", "--validate", str(path)])
     told = capsys.readouterr()
     assert stopped.value.code == 2
-    assert told.err.splitlines()[-1].startswith(f"error: submission {path} is not valid: problems listed above: ")
+    assert re.fullmatch(rf"error: submission {path} is not valid: \d+ problems, see above", told.err.splitlines()[-1])
     assert told.out.startswith(f"{path}: not valid, ")
     assert message in told.out
 

@@ -257,3 +257,11 @@ def test_a_language_that_a_file_lacks_is_told(runs, tmp_path):
         evaluate.main(flags)
     with pytest.raises(InputError, match="in the language 'hi', got none"):
         submit.main(flags)
+
+
+def test_a_file_of_another_language_is_told(runs, capsys):
+    path = next((runs.runs / "hi").glob("submission_test_standard*.jsonl"))
+    words = ["--dataset", "rxr", "--split", "test_standard", "--language", "te", "--validate", str(path)]
+    with pytest.raises(InputError, match="problems, see above"):
+        submit.main(words)
+    assert "test_standard in hi" in capsys.readouterr().out

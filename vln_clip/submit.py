@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         files.save_json(config.json, report.to_json())
     if report.problems:
         total = sum(problem.count for problem in report.problems)
-        raise InputError(f"submission {report.file} is not valid: problems listed above: {total}")
+        raise InputError(f"submission {report.file} is not valid: {total} problems, see above")
 
 
 def cli() -> None:
