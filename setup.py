@@ -7,7 +7,8 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 
 def packages() -> list[str]:
     """List every package; the mounted folders are listed once, not through their symlinks."""
-    names = ["vln_clip", "vln_clip.datafolder", "vln_clip.encoders", "vln_clip.features", "vln_clip.sources"]
+    own = ("datafolder", "encoders", "features", "sources", "viewer")
+    names = ["vln_clip", *(f"vln_clip.{name}" for name in own)]
     for folder in MOUNTED:
         names += [f"vln_clip.{folder}"] + [f"vln_clip.{folder}.{name}" for name in find_packages(folder)]
     return names
@@ -16,5 +17,5 @@ def packages() -> list[str]:
 setup(
     packages=packages(),
     package_dir={"vln_clip": "vln_clip"} | {f"vln_clip.{folder}": folder for folder in MOUNTED},
-    package_data={"vln_clip": ["py.typed"]},
+    package_data={"vln_clip": ["py.typed"], "vln_clip.viewer": ["web/*"]},
 )
