@@ -138,6 +138,8 @@ def _wrong_top(value: object) -> str:
     keys = ", ".join(repr(key) for key in list(value)[:3])
     inner = [key for key, inside in value.items() if isinstance(inside, list)]
     advice = f"; is the array under {inner[0]!r} what is wanted? Write that alone" if len(inner) == 1 else ""
+    if inner and not any(isinstance(item, dict) for key in inner for item in value[key]):  # walks, not predictions
+        advice = '; are the keys ids? Write [{"instr_id": id, "trajectory": [[viewpoint, heading, elevation], …]}, …]'
     return f"the file must be an array of predictions, but is one object with the keys {keys}, …{advice}"
 
 

@@ -117,7 +117,7 @@ REPEATED_WALK = [["a", 0.0, 0.0]] + [[name, 0.0, 0.0] for name in "ba" * 60]
         (json.dumps(GOOD)[1:-1], "after its end more comes at line 1 column"),
         (lines(GOOD), "the file must be a JSON array, but is JSON lines"),
         (json.dumps({"results": GOOD}), "one object with the keys 'results', …; is the array under 'results' what is"),
-        (json.dumps({"1_0": [], "2_0": []}), "must be an array of predictions, but is one object with the keys '1_0'"),
+        (json.dumps({"1_0": [["a", 0, 0]], "2_0": []}), "one object with the keys '1_0', '2_0', …; are the keys ids"),
         ("\ufeff" + json.dumps(GOOD), "begins with a byte order mark"),
         (json.dumps(GOOD).encode("utf-16"), "UTF-16 text: save it as UTF-8"),
         (json.dumps(GOOD).encode() + b"\xe9", "must be UTF-8 text, but byte"),

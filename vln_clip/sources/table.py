@@ -267,7 +267,7 @@ BY_HAND = {
         ByHand("XL-R2R/", "the authors of XL-R2R", _OTHER_SETS, UNKNOWN, "--dataset xl-r2r"),
         ByHand(
             "R4R/",
-            "R2R: python -m vln_clip.data make r4r",
+            "R2R: python -m vln_clip.data make r4r --out FOLDER/R4R",
             "R4R is made of R2R on this machine",
             "as R2R",
             "--dataset r4r",
