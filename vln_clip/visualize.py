@@ -1,6 +1,5 @@
 """``python -m vln_clip.visualize``: shows how agents walk, in a page that opens anywhere."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,8 @@ from vln_clip.scoring import Options
 from vln_clip.setting import Setting
 from vln_clip.viewer.agents import choose_episodes, open_agents
 from vln_clip.viewer.document import ShownAgent, make_document, put_panoramas
-from vln_clip.viewer.page import write_page
+from vln_clip.viewer.page import MAX_AGENTS, page_html, write_page
 from vln_clip.viewer.panoramas import MAX_WIDTH_PX, SkyboxFinder, draw_panoramas
-
-_PAGE_BYTES = 400_000  # kept free for the page's own code
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,8 @@ def check(config: VisualizeConfig) -> None:
         raise InputError("say what to write: --out PAGE.html")
     if config.out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out must name a page that ends in .html, got {config.out}")
+    if len(config.agents) > MAX_AGENTS:
+        raise InputError(f"--out shows at most {MAX_AGENTS} agents side by side, got {len(config.agents)}")
     if config.limit is not None and config.limit < 1:
         raise InputError(f"--limit must be at least 1, got {config.limit}")
     if config.max_mb <= 0:
@@ -114,8 +113,8 @@ def write(
         document["notes"].append(f"the goals of {config.split} are hidden: no scores, no reference paths")
     pictures: Sequence[bytes] = ()
     if not config.no_panoramas:
-        size = len(json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()) + _PAGE_BYTES
-        room, finder = config.max_mb * 1e6 - size, SkyboxFinder(data.data, data.tables)
+        room = config.max_mb * 1e6 - len(page_html(document).encode())
+        finder = SkyboxFinder(data.data, data.tables)
         panoramas, told = draw_panoramas(visited(shown, data.tables), finder, room, config.panorama_width)
         document["notes"] += told
         if panoramas is not None:
