@@ -3,10 +3,11 @@
 Grad-CAM with gradients cell by cell (HiResCAM, Draelos and Carin 2020, equation 3), where the score is the
 log-probability of the action and the map the last one that the encoder pools into a view's features. Where that pooling
 is a mean it equals Grad-CAM (Selvaraju et al. 2017), whose average of the gradient forgets where other poolings look:
-in the demo world covering what it marks costs a fifth less. The gradient takes in what the agent sees at a place, all
-around and of its candidates, not what it remembers of earlier places.
+in the demo world the action loses a fifth less log-probability by covering what that one marks. The gradient takes in
+what the agent sees at a place, all around and of its candidates, not what it remembers of earlier places.
 """
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -97,8 +98,8 @@ class SaliencyMaker:
         """Return what of each view raises a score whose gradient by the view features (36, D) is given.
 
         Returns:
-            (36, h, w) float32 in [0, 1], over whole views, 1 where the panorama has its maximum; 0 where the encoder
-            does not look. All 0 where nothing speaks for it.
+            (36, h, w) float32 in [0, 1], over whole views in square cells, 1 at the maximum of the panorama, 0 where the
+            encoder does not look. All 0 where nothing speaks for it.
         """
         pooled, grid = self._pooled_with_map(viewpoint)
         part = gradient[:, self.columns].to(pooled)
@@ -215,18 +216,30 @@ def _pool_views(encoder: Encoder, panorama: Panorama, options: Options) -> tuple
 
 
 def _over_whole_views(maps: Tensor, transform: Preprocess, view_px: tuple[int, int]) -> Tensor:
-    """Put maps (36, h, w) of the part of a view that the encoder gets, its middle, into a map of the whole view."""
-    if transform.crop != "center":
+    """Put maps (36, h, w) of what an encoder gets of a view into maps of the whole view, in square cells.
+
+    Args:
+        maps: of the view's middle where the encoder crops, else of the whole view, maybe squashed.
+        transform: its preprocessing.
+        view_px: width and height of a view.
+    """
+    (width_px, height_px), (h, w) = view_px, maps.shape[1:]
+    share = [1.0, 1.0]  # of the view's height and width that the encoder gets
+    if transform.crop == "center":
+        fit = max(transform.size_px[0] / height_px, transform.size_px[1] / width_px)
+        share = [transform.size_px[0] / fit / height_px, transform.size_px[1] / fit / width_px]
+    rows = round(h / share[0])
+    unit = height_px // math.gcd(width_px, height_px)  # a multiple of so many rows makes cells exactly square
+    rows = math.ceil(rows / unit) * unit if unit <= rows else rows
+    columns = round(rows * width_px / height_px)
+    if (rows, columns) == (h, w):
         return maps
-    size = (view_px[1], view_px[0])  # height, width
-    scale = max(want / have for want, have in zip(transform.size_px, size, strict=True))
-    share = [want / scale / have for want, have in zip(transform.size_px, size, strict=True)]
-    whole = [round(n / part) for n, part in zip(maps.shape[1:], share, strict=True)]
-    axes = [
-        ((torch.arange(n, device=maps.device) + 0.5) / n * 2 - 1) / part for n, part in zip(whole, share, strict=True)
-    ]
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    place = torch.stack([x, y], -1).expand(len(maps), -1, -1, -1).to(maps.dtype)
+    y, x = (
+        ((torch.arange(n, device=maps.device) + 0.5) / n * 2 - 1) / part
+        for n, part in zip((rows, columns), share, strict=True)
+    )
+    place = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], -1)  # (rows, columns, 2)
+    place = place.expand(len(maps), -1, -1, -1).to(maps.dtype)
     return F.grid_sample(maps[:, None], place, align_corners=False)[:, 0]
 
 
