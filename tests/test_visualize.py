@@ -70,7 +70,7 @@ def first_two(found):
     del found[2:]
 
 
-def test_what_a_file_leaves_out_has_no_walk(run, world, page, tmp_path):
+def test_what_a_file_leaves_out_has_no_walk(run, world, page, tmp_path, capsys):
     file = write_predictions(world, tmp_path / "few.json", change=first_two)
     document = page(file)
     assert [episode["id"] for episode in document["episodes"]] == ["300_0", "300_1"]
@@ -80,6 +80,8 @@ def test_what_a_file_leaves_out_has_no_walk(run, world, page, tmp_path):
     chosen = page(run, file, "--episode", both["episodes"][-1]["id"])
     assert chosen["episodes"][0]["walks"][1] is None
     assert "few has no walk for any of these instructions" in chosen["notes"]
+    words = [file, "--episode", "301_0", "--out", tmp_path / "none.html"]
+    assert "none of the agents has one for 301_0" in refused(capsys, visualize.main, words)
 
 
 def test_guide_files_of_rxr_are_shown(world, page, tmp_path):
