@@ -136,7 +136,8 @@ def show(config: VisualizeConfig, opened: list[OpenedAgent], instr_ids: list[str
         shown.append(found if not config.saliency else with_saliency(agent, found))
         notes += told
     if not any(agent.traces for agent in shown):
-        raise InputError(f"there must be a walk to show, but none of the agents has one for {', '.join(config.episode)}")
+        names = ", ".join(config.episode)
+        raise InputError(f"there must be a walk to show, but none of the agents has one for {names}")
     data = opened[0].setting
     if config.map is not None:
         draw_figure([trace for agent in shown for trace in agent.traces], data.tables, config.map, font=config.font)
