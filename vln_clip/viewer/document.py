@@ -23,7 +23,7 @@ Viewpoints are numbered within their scan, in the order of ``ids``. ``words`` ar
 base64 alphabet per entry: level k of 64 stands for the weight (k / 63)².
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,8 @@ def make_document(
     facts: Sequence[str] = (),
     notes: Sequence[str] = (),
     scans: Iterable[str] | None = None,
-    panoramas: Panoramas | None = None,
 ) -> Json:
-    """Return the document of some agents' traces.
+    """Return the document of some agents' traces, without pictures.
 
     Args:
         agents: side by side on the same episodes, which appear in the order in which they are first met.
@@ -71,7 +70,6 @@ def make_document(
         facts: sentences.
         notes: sentences.
         scans: buildings to show; None for those of the episodes.
-        panoramas: pictures that are stored with the page; None where there are none.
     """
     walks: dict[str, list[Trace | None]] = {}
     for k, agent in enumerate(agents):
@@ -79,8 +77,6 @@ def make_document(
             walks.setdefault(trace.episode.instr_id, [None] * len(agents))[k] = trace
     if scans is None:
         scans = dict.fromkeys(trace.episode.scan for row in walks.values() for trace in row if trace is not None)
-    picture_of = {} if panoramas is None else {viewpoint: k for k, viewpoint in enumerate(panoramas.viewpoints)}
-    width_px = 0 if panoramas is None else panoramas.width_px
     return {
         "version": VERSION,
         "title": title,
@@ -89,20 +85,24 @@ def make_document(
         "facts": list(facts),
         "notes": list(notes),
         "agents": [{"name": agent.name, "about": agent.about} for agent in agents],
-        "scans": {scan: scan_json(tables, scan, picture_of) for scan in sorted(scans)},
-        "panoramas": {"width": width_px, "height": width_px // 2, "count": len(picture_of), "url": None},
+        "scans": {scan: scan_json(tables, scan) for scan in sorted(scans)},
+        "panoramas": {"width": 0, "height": 0, "count": 0, "url": None},
         "episodes": [episode_json(row, tables) for row in walks.values()],
     }
 
 
-def scan_json(tables: NavTables, scan: str, picture_of: Mapping[int, int] | None = None) -> Json:
-    """Return the graph of a building.
+def put_panoramas(document: Json, tables: NavTables, panoramas: Panoramas) -> None:
+    """Tell a document which pictures will be stored with its page."""
+    picture_of = {viewpoint: k for k, viewpoint in enumerate(panoramas.viewpoints)}
+    for scan, graph in document["scans"].items():
+        pictures = [picture_of.get(viewpoint, -1) for viewpoint in tables.viewpoints(scan).tolist()]
+        graph["panorama"] = pictures if max(pictures) >= 0 else None
+    width_px = panoramas.width_px
+    document["panoramas"] |= {"width": width_px, "height": width_px // 2, "count": len(picture_of)}
 
-    Args:
-        tables: with this scan.
-        scan: building.
-        picture_of: number of the panorama of each global viewpoint that has one; empty or None where none has.
-    """
+
+def scan_json(tables: NavTables, scan: str) -> Json:
+    """Return the graph of a building."""
     viewpoints = tables.viewpoints(scan)
     position = tables.position_m(viewpoints)
     floor = find_floors(position[:, 2])
@@ -117,7 +117,7 @@ def scan_json(tables: NavTables, scan: str, picture_of: Mapping[int, int] | None
         "floor": floor.tolist(),
         "floors": [heights_text(position[floor == k, 2]) for k in range(int(floor.max()) + 1)],
         "edges": [end for edge in sorted(edges) if edge[0] < edge[1] for end in edge],
-        "panorama": [picture_of.get(int(viewpoint), -1) for viewpoint in viewpoints] if picture_of else None,
+        "panorama": None,
     }
 
 
