@@ -97,7 +97,9 @@ class Walks:
         return low, high
 
 
-def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, detail: bool = True) -> None:
+def draw_walks(
+    axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, detail: bool = True, agents: bool = True
+) -> None:
     """Draw one floor: graph, reference, walks, start, goal and the circle of success.
 
     Args:
@@ -107,6 +109,7 @@ def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, det
         metres_per_pt: scale at which the axes will be printed; lines that share an edge lie so far apart that they
             do not touch.
         detail: with step numbers, scale bar and north arrow.
+        agents: with the agents' lines and ends.
     """
     low, high = walks.window
     bare_axes(axis)
@@ -115,9 +118,9 @@ def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, det
     _draw_graph(axis, walks, floor)
     _draw_reference(axis, walks, floor, detail)
     offsets = lane_offsets([trace.viewpoints for trace in walks.traces])
-    for number, trace in enumerate(walks.traces):
+    for number, trace in enumerate(walks.traces if agents else ()):
         _draw_walk(axis, walks, floor, number, trace, offsets[number], metres_per_pt, detail)
-    _draw_ends(axis, walks, floor, detail)
+    _draw_ends(axis, walks, floor, detail, agents)
     if detail:
         _draw_numbers(axis, walks, floor, metres_per_pt)
         draw_furniture(axis, low, high)
@@ -225,11 +228,11 @@ def _draw_head(axis: "Axes", segment: np.ndarray, color: str, metres_per_pt: flo
     axis.plot(*middle, marker=mark, markersize=size_pt, color=color, markeredgewidth=0, zorder=4.5)
 
 
-def _draw_ends(axis: "Axes", walks: Walks, floor: int, detail: bool) -> None:
+def _draw_ends(axis: "Axes", walks: Walks, floor: int, detail: bool, agents: bool) -> None:
     """Mark the start, where each agent ended (hollow where it was cut off) and the goal."""
     place = walks.graph.position[:, :2]
     size = 1.0 if detail else 0.8
-    for number, trace in reversed(list(enumerate(walks.traces))):
+    for number, trace in reversed(list(enumerate(walks.traces if agents else ()))):
         color, _, mark = agent_style(number)
         end = int(trace.viewpoints[-1])
         if walks.floor[end] == floor:  # the first agent's mark lies on top, so it is the smallest
