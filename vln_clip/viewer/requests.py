@@ -14,7 +14,7 @@ MAX_ACTIONS = 200
 MAX_QUERY = 200  # characters
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """An answer other than what was asked for: an HTTP status and one sentence."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -44,59 +44,61 @@ class WalkRequest:
             languages: that the agent has learned.
 
         Raises:
-            Refusal: 422 where a field is missing, unknown, of another type or out of range; 404 where there is no
+            RefusalError: 422 where a field is missing, unknown, of another type or out of range; 404 where there is no
                 such building or viewpoint.
         """
         content = _read_json(body)
         names = [field.name for field in fields(cls)]
         if set(content) != set(names):
             wrong = ", ".join(sorted(set(content) ^ set(names)))
-            raise Refusal(422, f"a walk needs the fields {', '.join(names)} and no others; missing or unknown: {wrong}")
+            raise RefusalError(
+                422, f"a walk needs the fields {', '.join(names)} and no others; missing or unknown: {wrong}"
+            )
         scan, start = _text(content, "scan", 200), _text(content, "start", 200)
         require_viewpoint(tables, scan, start)
         language = _text(content, "language", 20)
         if language not in languages:
-            raise Refusal(422, f"language must be one of {', '.join(languages)}")
+            raise RefusalError(422, f"language must be one of {', '.join(languages)}")
         finish = content["finish"]
         if not isinstance(finish, bool):
-            raise Refusal(422, "finish must be true or false")
+            raise RefusalError(422, "finish must be true or false")
         instruction = _text(content, "instruction", MAX_INSTRUCTION).strip()
         if not instruction:
-            raise Refusal(422, "instruction must hold at least one word")
+            raise RefusalError(422, "instruction must hold at least one word")
         return cls(scan, start, _heading(content["heading"]), instruction, language, _actions(content), finish)
 
 
 def require_viewpoint(tables: NavTables, scan: str, viewpoint_id: str) -> None:
     """Raise a refusal unless a building has a viewpoint; what was asked for is not repeated."""
     if scan not in tables.scans:
-        raise Refusal(404, "there is no such building here")
+        raise RefusalError(404, "there is no such building here")
     try:
         tables.index(scan, viewpoint_id)
     except InputError:
-        raise Refusal(404, f"building {scan} has no such viewpoint") from None
+        raise RefusalError(404, f"building {scan} has no such viewpoint") from None
 
 
 def _read_json(body: bytes) -> dict[str, Any]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refusal(422, "the body must be JSON") from None
+        raise RefusalError(422, "the body must be JSON") from None
     if not isinstance(content, dict):
-        raise Refusal(422, "the body must be one JSON object")
+        raise RefusalError(422, "the body must be one JSON object")
     return content
 
 
 def _text(content: dict[str, Any], name: str, longest: int) -> str:
     value = content[name]
     if not isinstance(value, str) or len(value) > longest or any("\ud800" <= c <= "\udfff" for c in value):
-        raise Refusal(422, f"{name} must be a text of at most {longest} characters")
+        raise RefusalError(422, f"{name} must be a text of at most {longest} characters")
     return value
 
 
 def _heading(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6:  # NaN fails, too
         return float(value) % (2 * math.pi)
-    raise Refusal(422, "heading must be a finite number of radians")
+    raise RefusalError(422, "heading must be a finite number of radians")
 
 
 def _actions(content: dict[str, Any]) -> tuple[int, ...]:
@@ -106,5 +108,5 @@ def _actions(content: dict[str, Any]) -> tuple[int, ...]:
         or len(values) > MAX_ACTIONS
         or not all(type(value) is int and 0 <= value < MAX_ACTIONS for value in values)
     ):
-        raise Refusal(422, f"actions must be a list of at most {MAX_ACTIONS} numbers of candidates, from 0")
+        raise RefusalError(422, f"actions must be a list of at most {MAX_ACTIONS} numbers of candidates, from 0")
     return tuple(values)

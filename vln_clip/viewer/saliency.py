@@ -26,11 +26,12 @@ from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.encoders.base import Preprocess
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
-from vln_clip.extract import Skyboxes, check_skyboxes, list_panoramas
+from vln_clip.extract import Skyboxes
 from vln_clip.features import FeatureStore
 from vln_clip.features.extraction import Options, Panorama, fit_views
 from vln_clip.features.locate import PUBLIC_STEMS
 from vln_clip.setting import LoadedFollower
+from vln_clip.viewer.panoramas import SkyboxFinder
 from vln_clip.viewer.traces import Decision, Trace
 
 Order = Literal["rgb", "bgr"]
@@ -54,7 +55,7 @@ def add_saliency(traces: Sequence[Trace], loaded: LoadedFollower) -> list[Trace]
     """
     if not traces:
         return []
-    maker = SaliencyMaker(loaded, sorted({trace.episode.scan for trace in traces}))
+    maker = SaliencyMaker(loaded, int(traces[0].viewpoints[0]))
     total = sum(len(trace.decisions or ()) for trace in traces)
     found = []
     with log.progress() as bar:
@@ -70,18 +71,18 @@ class SaliencyMaker:
 
     Args:
         loaded: the follower with its world.
-        scans: buildings whose skyboxes are needed.
+        probe: global viewpoint at which features are made again, to see that they are the follower's.
 
     Raises:
         InputError: see ``add_saliency``.
     """
 
-    def __init__(self, loaded: LoadedFollower, scans: Sequence[str]) -> None:
-        self.loaded, self.keys = loaded, loaded.world.tables.keys
+    def __init__(self, loaded: LoadedFollower, probe: int) -> None:
+        self.loaded = loaded
         if not loaded.stores:
             raise InputError("--saliency needs an agent that sees, got one without features")
-        self.panoramas = _panoramas(loaded, scans)
-        self.encoder, self.options, self.columns = self._find_encoder()
+        self._finder = SkyboxFinder(loaded.setting.data, loaded.setting.tables)
+        self.encoder, self.options, self.columns = self._find_encoder(self._panorama(probe))
         self._pooled_with_map = lru_cache(maxsize=_KEPT_PLACES)(self._encode)
 
     def add(self, trace: Trace) -> Trace:
@@ -98,7 +99,7 @@ class SaliencyMaker:
         """Return what of each view raises a score whose gradient by the view features (36, D) is given.
 
         Returns:
-            (36, h, w) float32 in [0, 1], over whole views in square cells, 1 at the maximum of the panorama, 0 where the
+            (36, h, w) float32 in [0, 1], over whole views in square cells, 1 at the panorama's maximum, 0 where the
             encoder does not look. All 0 where nothing speaks for it.
         """
         pooled, grid = self._pooled_with_map(viewpoint)
@@ -108,7 +109,7 @@ class SaliencyMaker:
         maps = _over_whole_views(maps, self.options.transform(self.encoder), self.options.size_px(self.encoder))
         return (maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
 
-    def _find_encoder(self) -> tuple[Encoder, Options, slice]:
+    def _find_encoder(self, probe: Panorama) -> tuple[Encoder, Options, slice]:
         """Return the encoder of the first features that have a map, how they were made, and their columns."""
         problems, start = [], 0
         for store in self.loaded.stores:
@@ -116,7 +117,7 @@ class SaliencyMaker:
             start = columns.stop
             try:
                 encoder = create_encoder(_encoder_name(store), True, self.loaded.setting.device)
-                options = self._find_options(encoder.requires_grad_(False), store)
+                options = _find_options(encoder.requires_grad_(False), store, probe)
             except InputError as error:
                 problems.append(f"{store.name}: {error}")
                 continue
@@ -125,28 +126,19 @@ class SaliencyMaker:
             return encoder, options, columns
         raise InputError(f"--saliency needs the encoder of the features; {'; '.join(problems)}")
 
-    def _find_options(self, encoder: Encoder, store: FeatureStore) -> Options:
-        """Return the way of encoding that gives the features of a store, tried on one panorama."""
-        key, panorama = next(iter(self.panoramas.items()))
-        wanted = store.features[store.rows[key]].float()
-        header, difference = store.header, float("inf")
-        orders = [order for order in get_args(Order) if header.channel_order in ("", order)]
-        sizes = (header.render_size_px if all(header.render_size_px) else None,)
-        norms: tuple[Literal["none", "l2"], ...] = ("l2",) if header.normalization == "l2" else ("none",)
-        for order, size, norm in product(orders, sizes, norms):
-            options = Options(order, norm, render_size_px=size)
-            pooled, _ = _pool_views(encoder, panorama, options)
-            difference = min(difference, float((pooled.detach().cpu() - wanted).norm() / wanted.norm()))
-            if difference <= _MAX_DIFFERENCE:
-                return options
-        raise InputError(
-            f"{store.path} holds features that {encoder.name} ({encoder.weights}) does not make of the skyboxes here: "
-            f"they differ by {difference:.0%} at {key}; extract them again, or leave --saliency out"
-        )
-
     def _encode(self, viewpoint: int) -> tuple[Tensor, Tensor]:
-        scan, viewpoint_id = self.keys[viewpoint]
-        return _pool_views(self.encoder, self.panoramas[f"{scan}_{viewpoint_id}"], self.options)
+        return _pool_views(self.encoder, self._panorama(viewpoint), self.options)
+
+    def _panorama(self, viewpoint: int) -> Panorama:
+        """Return the panorama of a global viewpoint."""
+        found = self._finder.find(viewpoint)
+        if found is None:
+            scan, viewpoint_id = self.loaded.setting.tables.keys[viewpoint]
+            raise InputError(
+                f"--saliency needs skyboxes, but {self._finder.data} has none of viewpoint {viewpoint_id} of {scan}; "
+                "put them there, or leave --saliency out"
+            )
+        return found
 
 
 class _Leaf:
@@ -202,6 +194,25 @@ def view_gradients(
     return state.with_memory(state.memory.detach()), gradient[0]
 
 
+def _find_options(encoder: Encoder, store: FeatureStore, probe: Panorama) -> Options:
+    """Return the way of encoding that gives the features of a store, tried on one panorama."""
+    wanted = store.features[store.rows[probe.key]].float()
+    header, difference = store.header, float("inf")
+    orders = [order for order in get_args(Order) if header.channel_order in ("", order)]
+    sizes = (header.render_size_px if all(header.render_size_px) else None,)
+    norms: tuple[Literal["none", "l2"], ...] = ("l2",) if header.normalization == "l2" else ("none",)
+    for order, size, norm in product(orders, sizes, norms):
+        options = Options(order, norm, render_size_px=size)
+        pooled, _ = _pool_views(encoder, probe, options)
+        difference = min(difference, float((pooled.detach().cpu() - wanted).norm() / wanted.norm()))
+        if difference <= _MAX_DIFFERENCE:
+            return options
+    raise InputError(
+        f"{store.path} holds features that {encoder.name} ({encoder.weights}) does not make of the skyboxes here: "
+        f"they differ by {difference:.0%} at {probe.key}; extract them again, or leave --saliency out"
+    )
+
+
 def _pool_views(encoder: Encoder, panorama: Panorama, options: Options) -> tuple[Tensor, Tensor]:
     """Encode the views of a panorama as features (36, D) of a map (36, C, h, w), a leaf."""
     source, transform = Skyboxes(), options.transform(encoder)
@@ -248,13 +259,3 @@ def _encoder_name(store: FeatureStore) -> str:
     name = {stem: encoder for encoder, stem in PUBLIC_STEMS.items()}.get(store.name, store.name)
     check_name(name)
     return name
-
-
-def _panoramas(loaded: LoadedFollower, scans: Sequence[str]) -> dict[str, Panorama]:
-    """Return the panoramas of buildings by key."""
-    try:
-        found = list_panoramas(loaded.setting.data, loaded.features, scans)
-        check_skyboxes(found)
-    except InputError as error:
-        raise InputError(f"--saliency needs skyboxes of every building shown; {error}") from None
-    return {panorama.key: panorama for panorama in found}
