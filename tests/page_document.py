@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import math
 
 import numpy as np
@@ -58,21 +59,21 @@ def decision(graph, place, following, words, step, saliency=False):
 def walk(graph, places, words, success, decided=True, unknown=(), saliency=False):
     """Return a walk over places of a scan, looking where it went."""
     heading = [0.0]
-    for a, b in zip(places, places[1:], strict=False):
+    for a, b in itertools.pairwise(places):
         heading.append(round(math.atan2(graph["x"][b] - graph["x"][a], graph["y"][b] - graph["y"][a]), 3))
     following = [*places[1:], None]
-    decisions = [
-        decision(graph, a, b, len(words), t, saliency) for t, (a, b) in enumerate(zip(places, following, strict=True))
-    ]
+    decisions = [decision(graph, a, following[t], len(words), t, saliency) for t, a in enumerate(places)]
     metrics = {"success_rate": float(success), "spl": 0.8 * success, "ndtw": 0.9 if success else 0.31,
-               "nav_error": 1.0 if success else 6.25, "lengths": 2.0 * (len(places) - 1), "steps": float(len(places))}  # fmt: skip
-    return {"viewpoints": places, "heading": heading, "elevation": [0.0] * len(places), "words": words if decided else None,
-            "unknown": list(unknown), "metrics": metrics, "decisions": decisions if decided else None}  # fmt: skip
+               "nav_error": 1.0 if success else 6.25, "lengths": 2.0 * (len(places) - 1),
+               "steps": len(places)}  # fmt: skip
+    return {"viewpoints": places, "heading": heading, "elevation": [0.0] * len(places),
+            "words": words if decided else None, "unknown": list(unknown), "metrics": metrics,
+            "decisions": decisions if decided else None}  # fmt: skip
 
 
 def episode(instr_id, scan_name, path, instruction, walks, language="en"):
-    return {"id": instr_id, "path_id": instr_id.split("_")[0], "scan": scan_name, "language": language, "instruction": instruction,
-            "path": path, "heading": 0.0, "walks": walks}  # fmt: skip
+    return {"id": instr_id, "path_id": instr_id.split("_")[0], "scan": scan_name, "language": language,
+            "instruction": instruction, "path": path, "heading": 0.0, "walks": walks}  # fmt: skip
 
 
 def panorama(color):
@@ -88,7 +89,8 @@ def panorama(color):
 def page_document(pictures=True, agents=2):
     """Return a document and the JPEGs that belong to it.
 
-    ``house``: two floors of 6 places (0 to 5 and 6 to 11, joined by 0-6) with pictures; ``villa``: one floor of 8 without.
+    ``house``: two floors of 6 places (0 to 5 and 6 to 11, joined by 0-6) with pictures; ``villa``: one of 8
+    without.
     """
     house, villa = scan("house", 3, 2), scan("villa", 4, 1)
     house["panorama"] = list(range(12)) if pictures else None

@@ -85,7 +85,7 @@ def test_list_shows_failures_first_and_text_as_text(tab, address):
         "1_0",
         "4_0",
         "3_0",
-    ]  # both failures 0.31, both successes 0.9, then unscored
+    ]  # 0.31 twice, 0.9 twice, unscored
     assert tab.locator(".row[data-id='2_0'] .row-text").text_content() == SCRIPT
     assert tab.title() == "Toy walks"
     assert tab.locator(".row[data-id='4_0'] .row-text").get_attribute("lang") == "hi-IN"
@@ -279,23 +279,16 @@ class Stub(BaseHTTPRequestHandler):
             return self.answer(page_html(live).encode(), "text/html; charset=utf-8")
         if self.path.startswith("/panorama/"):
             return self.answer(panorama((200, 60, 60)), "image/jpeg")
-        start = {
-            "id": "7_0",
-            "scan": "villa",
-            "start": self.villa["ids"][0],
-            "heading": 0.5,
-            "instruction": "go right",
-            "path": [0, 1],
-        }
+        start = {"id": "7_0", "scan": "villa", "start": self.villa["ids"][0], "heading": 0.5}
+        start |= {"instruction": "go right", "path": [0, 1]}
         return self.answer(json.dumps([start]).encode(), "application/json")
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(asked)
         if "nowhere" in asked["instruction"]:
-            return self.answer(
-                json.dumps({"error": "instruction must name a place, got 'nowhere'"}).encode(), "application/json", 400
-            )
+            sentence = "instruction must name a place, got 'nowhere'"
+            return self.answer(json.dumps({"error": sentence}).encode(), "application/json", 400)
         return self.answer(json.dumps({"episode": self.walk(asked)}).encode(), "application/json")
 
     def walk(self, asked):
@@ -348,9 +341,10 @@ def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):
     wait_step(tab, "3 / 3")
     tab.click("#live-back")
     wait_step(tab, "2 / 2")
-    tab.locator(".pane .mark:not(.mark-stop)").last.dispatch_event("click")  # a move of one's own choice
+    tab.keyboard.press("c")
+    tab.locator(".pane .mark[data-candidate='2']").click()  # where the agent came from
     wait_step(tab, "3 / 3")
-    assert len(Stub.asked[-1]["actions"]) == 2
+    assert Stub.asked[-1]["actions"] == [0, 2]
     assert not Stub.asked[-1]["finish"]
     tab.keyboard.press("ArrowLeft")
     tab.wait_for_selector(".forced-tag")
@@ -361,14 +355,15 @@ def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):
 
 def test_live_changed_instruction_changes_the_walk_and_compares(tab, served):
     open_page(tab, served)
+    tab.select_option("#live-scan", "villa")
     tab.fill("#live-instruction", "go right")
     tab.click("#live-walk")
     wait_step(tab, "4 / 4")
     tab.click("#live-compare")
     tab.fill("#live-instruction", "stop here")
     tab.click("#live-walk")
-    wait_until(tab, "document.querySelectorAll('.map-walk.agent-1 .map-stop').length === 4")
-    assert tab.locator(".map-walk.agent-0 .map-stop").count() == 1
+    wait_until(tab, "document.querySelectorAll('.map-walk.agent-0 .map-stop').length === 1")
+    assert tab.locator(".map-walk.agent-1 .map-stop").count() == 4
     assert tab.locator(".pane").count() == 2
     assert tab.locator("#live-kept").inner_text().startswith("B")
     assert Stub.asked[-1]["instruction"] == "stop here"
@@ -379,3 +374,13 @@ def test_live_errors_are_sentences(tab, served):
     tab.click("#live-step")
     assert tab.locator("#message").inner_text() == "Type an instruction first."
     assert not Stub.asked
+
+
+def test_a_refusal_of_the_server_is_shown_as_its_sentence(browser, served):
+    tab = browser.new_page()  # the console names the status 400, which is not a fault of the page
+    open_page(tab, served)
+    tab.fill("#live-instruction", "go nowhere")
+    tab.click("#live-step")
+    tab.wait_for_selector("#message:not([hidden])")
+    assert tab.locator("#message").inner_text() == "instruction must name a place, got 'nowhere'"
+    tab.close()
