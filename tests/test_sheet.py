@@ -8,6 +8,7 @@ from tests.traces import HINDI, episode, two_floors, walk
 from vln_clip.errors import InputError
 from vln_clip.viewer import sheet
 from vln_clip.viewer.lettering import default_font
+from vln_clip.viewer.maps import Walks
 from vln_clip.viewer.sheet import draw_sheet
 
 
@@ -60,10 +61,18 @@ def test_scores_are_those_of_each_agent_from_left_to_right(tables):
 
     axis = new_figure(2, 2, 100).add_axes((0, 0, 1, 1))
     won = {"success_rate": 1.0, "ndtw": 0.876, "nav_error": 0.0}
-    hidden = walk(tables, "01", of=episode(None))
-    sheet._draw_scores(axis, [walk(tables, "01", scores=won), walk(tables, "01"), hidden], 100, 10)
+    sheet._draw_scores(axis, Walks([walk(tables, "01", scores=won), walk(tables, "01")], tables), 100, 10)
     placed = sorted((text.get_position()[0], text.get_text()) for text in axis.texts)
-    assert [text for _, text in placed] == ["✓ 88", "✗ 43", "?"]
+    assert [text for _, text in placed] == ["✓ 88", "✗ 43"]
+    sheet._draw_scores(axis, Walks([walk(tables, "01", of=episode(None))], tables), 100, 50)
+    assert axis.texts[-1].get_text() == "?"
+
+
+def test_an_agent_keeps_its_color_where_another_has_no_walk(tables):
+    one, other = walk(tables, "01", "one"), walk(tables, "01", "other")
+    assert Walks([one, other], tables, ("one", "other")).numbers == [0, 1]
+    assert Walks([other], tables, ("one", "other")).numbers == [1]
+    assert Walks([other], tables).numbers == [0]
 
 
 def test_long_instructions_end_in_dots_within_the_cell():

@@ -55,15 +55,16 @@ def draw_sheet(
         )
     title = title or f"{len(groups)} episode{'s' if len(groups) > 1 else ''}"
     columns, rows = _shape(len(groups), kind)
+    names = list(dict.fromkeys(trace.agent for traces in groups for trace in traces))
 
     def write_pdf(temporary: Path) -> None:
         with PdfPages(temporary, metadata={"CreationDate": None}) as pages:
             for first in range(0, len(groups), columns * rows):
                 part = groups[first : first + columns * rows]
-                pages.savefig(_make_page(part, graph, (columns, rows), title, font))
+                pages.savefig(_make_page(part, graph, names, (columns, rows), title, font))
 
     def write_png(temporary: Path) -> None:
-        _make_page(groups, graph, (columns, rows), title, font).savefig(temporary, format="png", dpi=_DPI)
+        _make_page(groups, graph, names, (columns, rows), title, font).savefig(temporary, format="png", dpi=_DPI)
 
     with mpl.rc_context({"pdf.fonttype": 42}):
         write_atomically(path, write_pdf if kind == "pdf" else write_png)
@@ -78,12 +79,17 @@ def _shape(count: int, kind: str) -> tuple[int, int]:
 
 
 def _make_page(
-    groups: Sequence[Sequence[Trace]], graph: NavTables, shape: tuple[int, int], title: str, font: Path | None
+    groups: Sequence[Sequence[Trace]],
+    graph: NavTables,
+    names: Sequence[str],
+    shape: tuple[int, int],
+    title: str,
+    font: Path | None,
 ) -> "Figure":
     """Lay out cells row by row under the title and the legend."""
     columns, rows = shape
     step = np.array(_CELL_IN) + _GAP_IN
-    legend = _legend_rows(groups[0], columns * float(step[0]) * 72)
+    legend = _legend_rows(names, columns * float(step[0]) * 72)
     head_in = _HEAD_IN + (len(legend) - 1) * 0.16 + 0.16
     width, height = columns * float(step[0]) + _GAP_IN, rows * float(step[1]) + head_in + _GAP_IN
     figure = new_figure(width, height, _DPI)
@@ -93,7 +99,7 @@ def _make_page(
     for number, traces in enumerate(groups):
         left = _GAP_IN + (number % columns) * float(step[0])
         bottom = height - head_in - _GAP_IN - (number // columns) * float(step[1]) - _CELL_IN[1]
-        _draw_cell(figure, (left, bottom), Walks(traces, graph), font)
+        _draw_cell(figure, (left, bottom), Walks(traces, graph, names), font)
     return figure
 
 
@@ -113,7 +119,7 @@ def _draw_cell(figure: "Figure", corner: tuple[float, float], walks: Walks, font
     axis.set_ylim(0, height * 72)
     top = height * 72 - 0.5 * _ID_PT
     axis.text(0, top, walks.traces[0].episode.instr_id, fontsize=_ID_PT, va="center", weight="bold", color=INK)
-    _draw_scores(axis, walks.traces, width * 72, top)
+    _draw_scores(axis, walks, width * 72, top)
     text = walks.traces[0].episode.instruction
     file = find_font(text, font)
     if file:
@@ -121,10 +127,10 @@ def _draw_cell(figure: "Figure", corner: tuple[float, float], walks: Walks, font
         draw_lines(axis, lines, file, _TEXT_PT, (0.0, text_in * 72 - 2))
 
 
-def _draw_scores(axis: "Axes", traces: Sequence[Trace], right: float, y: float) -> None:
+def _draw_scores(axis: "Axes", walks: Walks, right: float, y: float) -> None:
     """Write success and nDTW of every agent in its color, the last one at the right edge."""
     letters = open_font(default_font(), _ID_PT)
-    for number, trace in reversed(list(enumerate(traces))):
+    for number, trace in reversed(list(zip(walks.numbers, walks.traces, strict=True))):
         metrics = trace.metrics
         text = (
             _HIDDEN
@@ -147,9 +153,9 @@ def _first_lines(text: str, file: Path, width: float) -> list[str]:
     return [*lines[: _TEXT_LINES - 1], f"{last} …"]
 
 
-def _legend_rows(traces: Sequence[Trace], width_pt: float) -> list[list[tuple[str, str]]]:
+def _legend_rows(names: Sequence[str], width_pt: float) -> list[list[tuple[str, str]]]:
     """Return kind and text of the legend's entries, row by row."""
-    entries = [(str(number), trace.agent) for number, trace in enumerate(traces)]
+    entries = [(str(number), name) for number, name in enumerate(names)]
     entries += [("start", "start"), ("goal", "goal"), ("band", "reference path")]
     entries.append(("", f"{_REACHED} success, {_MISSED} failure, nDTW %"))
     rows: list[list[tuple[str, str]]] = [[]]
