@@ -4,13 +4,13 @@ const METRIC_NAMES = {
   success_rate: ["success", "stopped within 3 m of the goal"],
   spl: ["SPL", "success weighted by path length"],
   ndtw: ["nDTW", "likeness to the reference, 1 is best"],
-  sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
-  cls: ["CLS", "coverage weighted by length score"],
   nav_error: ["error, m", "distance to the goal at the end"],
-  oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
-  oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
   lengths: ["length, m", "length of the walk"],
   steps: ["steps", "actions taken, turns included"],
+  oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
+  oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
+  sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
+  cls: ["CLS", "coverage weighted by length score"],
   dtw: ["DTW, m", "dynamic time warping distance to the reference"],
 };
 
@@ -50,7 +50,7 @@ function drawDecision(root, onChoose) {
       el("span", { class: "choice-mark" }, choice.chosen ? "●" : ""),
       el("span", { class: "choice-label" }, choice.label),
       el("span", choice.reference ? { class: "reference-tag", title: "what the reference does here" } : {}, choice.reference ? "ref" : ""),
-      bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
+      choice.probability === null ? el("span") : bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
   });
   root.replaceChildren(factLine(decision, walk, step), el("div", { class: `choices agent-${agent}` }, ...rows));
 }
@@ -69,7 +69,6 @@ function factLine(decision, walk, step) {
   }
   if (decision.forced) facts.push(el("span", { class: "fact forced-tag" }, "forced"));
   if (decision.action === null) facts.push(el("span", { class: "fact muted" }, "cut off here, no decision"));
-  if (!walk.decisions) facts.push(el("span", { class: "fact muted" }, "from a file: places only"));
   return el("p", { class: "fact-line" }, ...facts);
 }
 
