@@ -40,6 +40,8 @@ class FollowerState:
         weights: the weights of this rollout.
         generator: source of dropout masks; None in evaluation.
         noise: (D,) environment dropout of this rollout, replaces feature dropout; or None.
+        looked: (B, V) attention over the views in the last step, without gradient; None before the first.
+        read: (B, L) attention over the tokens in the last step, 0 on padding, without gradient; None likewise.
     """
 
     attended: Tensor
@@ -49,6 +51,8 @@ class FollowerState:
     weights: StepWeights
     generator: torch.Generator | None = None
     noise: Tensor | None = None
+    looked: Tensor | None = None
+    read: Tensor | None = None
 
     def select(self, rows: Tensor) -> "FollowerState":
         """Keep only some episodes; rows (B',) int64."""
@@ -59,17 +63,19 @@ class FollowerState:
             cell=self.cell[rows],
             text=self.text[rows, :length],
             text_mask=self.text_mask[rows, :length],
+            looked=None if self.looked is None else self.looked[rows],
+            read=None if self.read is None else self.read[rows, :length],
         )
 
     @property
     def memory(self) -> Tensor:
-        """Return all that changes from step to step, (B, 2 H): what a search keeps of a state it may come back to."""
+        """Return all that a step needs of the one before, (B, 2 H): what a search keeps of a state to come back to."""
         return torch.cat([self.attended, self.cell], 1)
 
     def with_memory(self, memory: Tensor) -> "FollowerState":
         """Return the same episodes with what they remembered elsewhere, (B, 2 H), row by row."""
         attended, cell = memory.chunk(2, 1)
-        return replace(self, attended=attended, cell=cell)
+        return replace(self, attended=attended, cell=cell, looked=None, read=None)
 
 
 class TextEncoder(nn.Module):
@@ -181,14 +187,15 @@ class Decoder(nn.Module):
         hidden, cell = lstm_cell(gates, state.cell)
 
         dropped = dropout(hidden, p, generator)
-        read, _ = attend(dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
+        read, reading = attend(dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
         attended = torch.tanh(weights.text_out(torch.cat([read, dropped], -1)))
 
         candidates, scale = self._features(obs.candidates, state)
         query = weights.candidates(dropout(attended, p, generator))
         logits = dot(candidates, query[:, :D] * scale) + dot(obs.candidate_angles, query[:, D:])  # (B, K)
         logits = logits.masked_fill(~obs.candidate_mask, -torch.inf)
-        return replace(state, attended=attended, cell=cell), logits, hidden
+        state = replace(state, attended=attended, cell=cell, looked=attention.detach(), read=reading.detach())
+        return state, logits, hidden
 
 
 class Critic(nn.Module):

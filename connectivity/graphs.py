@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vln_clip.errors import InputError, unknown_name
+from vln_clip.errors import InputError, suggestion, unknown_name
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -76,9 +76,8 @@ def graph_path(folder: Path, scan: str) -> Path:
     if not known:
         raise InputError(f"{path} is missing; {WHERE_TO_GET}")
     if len(known) > 10:
-        error = unknown_name("scan", scan, known)
-        hint = str(error).rpartition("; ")[2] if "; did you mean" in str(error) else WHERE_TO_GET
-        raise InputError(f"{path} is missing: {scan!r} is none of the {len(known)} scans in {folder}; {hint}")
+        hint = suggestion(scan, known) or f"; {WHERE_TO_GET}"
+        raise InputError(f"{path} is missing: {scan!r} is none of the {len(known)} scans in {folder}{hint}")
     raise InputError(f"{path} is missing; {unknown_name('scan', scan, known)}")
 
 

@@ -55,11 +55,26 @@ def score_predictions(
     predictions, episodes = match(predictions, episodes, allow_missing)
     walks, problems = check_walks(predictions, episodes, graph)
     require_none([problem for problem in problems if not (allow_jumps and problem.kind == JUMP)])
-    trajectory = pad(walks)
+    return [episode.instr_id for episode in episodes], score_checked(predictions, walks, episodes, graph)
+
+
+def score_checked(
+    predictions: Sequence[Prediction], walks: Sequence[Sequence[int]], episodes: Sequence[Episode], graph: Graph
+) -> Scores:
+    """Score predictions that were checked.
+
+    Args:
+        predictions: one per episode.
+        walks: their viewpoint indices, as ``check_walks`` returns them.
+        episodes: with goals.
+        graph: gives distances.
+
+    Returns:
+        One (N,) array per metric.
+    """
     reference = pad([[graph.index(e.scan, viewpoint) for viewpoint in e.path or ()] for e in episodes])
     steps = np.array([len(prediction.trajectory) - 1 for prediction in predictions])
-    instr_ids = [episode.instr_id for episode in episodes]
-    return instr_ids, score_indices(trajectory, steps, reference, graph, instr_ids)
+    return score_indices(pad(walks), steps, reference, graph, [episode.instr_id for episode in episodes])
 
 
 def score_indices(

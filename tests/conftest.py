@@ -6,6 +6,7 @@ import pytest
 
 from tests.gym_world import build_worlds
 from tests.toy_runs import World
+from tests.toy_skyboxes import write_skyboxes
 from tests.toy_world import point_to, write_graphs
 
 
@@ -25,6 +26,16 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path_factory.mktemp("toy"), patch)
         world.train("--bt")
+    return world
+
+
+@pytest.fixture(scope="session")
+def seeing(tmp_path_factory):
+    """A toy data folder with skyboxes and a finished run on their ``pixels``, ``toy``, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(tmp_path_factory.mktemp("seeing"), patch)
+        write_skyboxes(world.data)
+        world.train("--no-blind", "--iters", "8", "--eval-every", "8", features="pixels:96")
     return world
 
 

@@ -226,3 +226,44 @@ def test_encoder_and_decoder_are_clipped_each_and_the_critic_is_not(tmp_path, mo
     assert norm("decoder") == pytest.approx(1e-3, rel=1e-2)
     assert norm("critic") > 1e-2
     assert numbers["rollout/decoder_gradient_norm"] > 1e-3
+
+
+def test_attention_is_kept_where_it_was_paid_and_without_gradient(tmp_path, monkeypatch):
+    setting, world = toy_setting(tmp_path, monkeypatch)
+    follower = build(num_words=setting.vocabulary.size)
+    batch = setting.table("val_unseen").batch(torch.tensor([0, 1]))
+    before = follower.start(batch.tokens, batch.length)
+    assert before.looked is None
+    assert before.read is None
+    obs = world.observe(batch.viewpoint, batch.view)
+    hidden = follower.step(obs, before)[2].detach()
+    # A token whose encoding is the very query, and a view likewise, draw all attention.
+    text, views = before.text.detach().clone(), obs.views.float().clone()
+    text[0, 2] = 1000 * before.weights.text_in(hidden)[0]
+    after = follower.step(obs, replace(before, text=text))[0]
+    assert int(after.read[0].argmax()) == 2
+    assert float(after.read[0, 2]) > 0.99
+    views[1, 7] = 1000 * before.weights.views(before.attended)[1, :WIDTH].detach()
+    after = follower.step(replace(obs, views=views), before)[0]
+    assert float(after.looked[1, 7]) > 0.99
+    for attention in (after.looked, after.read):
+        torch.testing.assert_close(attention.sum(1), torch.ones(2))
+        assert not attention.requires_grad
+    padding = torch.arange(after.read.shape[1]) >= batch.length[:, None]
+    assert padding.any()
+    assert float(after.read[padding].max()) == 0
+
+
+def test_attention_leaves_with_its_episodes(tmp_path, monkeypatch):
+    setting, world = toy_setting(tmp_path, monkeypatch)
+    follower = build(num_words=setting.vocabulary.size)
+    batch = setting.table("val_unseen").batch(torch.arange(3))
+    start = follower.start(batch.tokens, batch.length)
+    assert start.select(torch.tensor([1])).read is None
+    state = follower.step(world.observe(batch.viewpoint, batch.view), start)[0]
+    kept = state.select(torch.tensor([2, 0]))
+    assert torch.equal(kept.looked, state.looked[[2, 0]])
+    assert torch.equal(kept.read, state.read[[2, 0], : kept.text.shape[1]])
+    elsewhere = state.with_memory(state.memory)  # what was attended to at another place is not known
+    assert elsewhere.looked is None
+    assert elsewhere.read is None

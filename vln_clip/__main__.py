@@ -8,6 +8,7 @@ from vln_clip.errors import unknown_name
 PROGRAMS = {
     "train": "train follower, speaker and back-translated follower; evaluate; write the submission",
     "evaluate": "score checkpoints and prediction files, with context; compare them",
+    "visualize": "show how agents walk: page, map, video, contact sheet; or live in a browser",
     "submit": "write, validate, merge or convert leaderboard submissions",
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect, convert, verify and compare feature files",
@@ -22,7 +23,7 @@ def main() -> None:
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print("usage: vln-clip VERB [flags]   (vln-clip VERB --help lists a program's flags)\n")
-        print("\n".join(f"  {name:<10}{text}" for name, text in PROGRAMS.items()))
+        print("\n".join(f"  {name:<11}{text}" for name, text in PROGRAMS.items()))
         raise SystemExit(0)
     if words[0] not in PROGRAMS:
         print(f"error: {unknown_name('verb', words[0], PROGRAMS)}", file=sys.stderr)

@@ -24,6 +24,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
         An ``InputError`` to raise.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return InputError(f"{kind} must be one of {', '.join(names)}, got {name!r}{hint}")
+    return InputError(f"{kind} must be one of {', '.join(names)}, got {name!r}{suggestion(name, names)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error's sentence: the known name nearest to the one given, empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -15,10 +15,9 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.scoring import (
     Options,
     Result,
+    common_dataset,
     context_of,
-    dataset_of,
     find_checkpoint,
-    run_dataset,
     score_any,
     score_checkpoint,
     score_file,
@@ -207,15 +206,8 @@ def warn_of_sizes(names: Sequence[str], results: Sequence[Result]) -> None:
 def options_of(config: EvaluateConfig) -> Options:
     """Return how to score; files of a comparison are scored on the data set of its runs."""
     shared = {name: getattr(config, name) for name in Options.__dataclass_fields__}
-    datasets: dict[Path, str] = {}
-    for path in config.compare if config.dataset == "auto" else ():
-        own = dataset_of(path) if path.is_dir() else run_dataset(path) if path.name == "results.json" else None
-        if own is not None:
-            datasets[path] = own
-    if len(set(datasets.values())) > 1:
-        told = ", ".join(f"{path} of {dataset}" for path, dataset in datasets.items())
-        raise InputError(f"--compare must be on one data set, got {told}; name it with --dataset")
-    return Options(**shared | ({"dataset": next(iter(datasets.values()))} if datasets else {}))
+    own = common_dataset(config.compare, "--compare") if config.dataset == "auto" else None
+    return Options(**shared | ({} if own is None else {"dataset": own}))
 
 
 def score_all(config: EvaluateConfig, options: Options) -> list[Result]:

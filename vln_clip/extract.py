@@ -72,16 +72,24 @@ def list_panoramas(data: Path, name: str, scans: Sequence[str] | None = None) ->
     ]
 
 
+def find_skybox_folder(data: Path, scan: str) -> Path | None:
+    """Return the folder with the skyboxes of a scan, None where the data folder has none."""
+    return next((folder for folder in _skybox_folders(data, scan) if folder.is_dir()), None)
+
+
+def _skybox_folders(data: Path, scan: str) -> list[Path]:
+    return [data / root / scan / "matterport_skybox_images" for root in ("scans", "v1/scans")]
+
+
 def _skybox_folder(data: Path, scan: str, name: str) -> Path:
-    tried = [data / root / scan / "matterport_skybox_images" for root in ("scans", "v1/scans")]
-    for folder in tried:
-        if folder.is_dir():
-            return folder
-    source = features_of(name)
+    folder = find_skybox_folder(data, scan)
+    if folder is not None:
+        return folder
+    usual, source = _skybox_folders(data, scan)[0], features_of(name)
     public = f" (vln-clip data get {source.name} fetches {source.address})" if source else ""
     raise InputError(
         f"features {name!r} must be in {data / 'features'}{public} or be extracted from skyboxes, but scan {scan} has "
-        f"none in {tried[0]}; Matterport3D's images can be had after signing its terms of use, {MATTERPORT_TERMS}"
+        f"none in {usual}; Matterport3D's images can be had after signing its terms of use, {MATTERPORT_TERMS}"
     )
 
 
@@ -89,7 +97,7 @@ def check_skyboxes(panoramas: Sequence[Panorama]) -> None:
     """Raise ``InputError`` where a viewpoint has no skybox files; the files themselves are not opened."""
     for folder, group in itertools.groupby(panoramas, key=lambda panorama: panorama.folder):
         names = {entry.name for entry in os.scandir(folder)}
-        lacking = [panorama.viewpoint_id for panorama in group if not _has_skybox(panorama.viewpoint_id, names)]
+        lacking = [panorama.viewpoint_id for panorama in group if not has_skybox(panorama.viewpoint_id, names)]
         if lacking:
             raise InputError(
                 f"every viewpoint must have its skybox in {folder}, six files ID_skybox0_sami.jpg to 5 or "
@@ -97,7 +105,8 @@ def check_skyboxes(panoramas: Sequence[Panorama]) -> None:
             )
 
 
-def _has_skybox(viewpoint_id: str, names: set[str]) -> bool:
+def has_skybox(viewpoint_id: str, names: set[str]) -> bool:
+    """Return whether the skybox files of a viewpoint are all among the names in a folder."""
     faces = {f"{viewpoint_id}_skybox{face}_sami.jpg" for face in range(NUM_FACES)}
     return faces <= names or (not faces & names and f"{viewpoint_id}_skybox_small.jpg" in names)
 

@@ -15,7 +15,7 @@ from vln_clip.envs.evaluation import walk_scores
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.job import SEEDS
 from vln_clip.log import logger
-from vln_clip.records import Episode
+from vln_clip.records import Episode, Prediction
 from vln_clip.searched import Grid, score_grid, search_checkpoint
 from vln_clip.searching import Search
 from vln_clip.setting import LoadedFollower, Setting
@@ -96,8 +96,8 @@ def score_any(path: Path, options: Options) -> Result:
     return score_file(path, options)
 
 
-def score_file(path: Path, options: Options) -> Result:
-    """Score a prediction file."""
+def open_file(path: Path, options: Options) -> tuple[list[Prediction], Setting]:
+    """Read a prediction file and open its split; predictions of other splits are refused unless they are allowed."""
     dataset = setting.find_dataset(options.dataset)
     try:
         placed = read_placed(path)
@@ -115,9 +115,15 @@ def score_file(path: Path, options: Options) -> Result:
             require_of_split(path, placed, wanted, dataset, data.data, options.split)
         except InputError as error:
             raise InputError(f"{error}; --allow-foreign leaves such predictions out") from None
+    return [prediction for _, prediction in placed], data
+
+
+def score_file(path: Path, options: Options) -> Result:
+    """Score a prediction file."""
+    predictions, data = open_file(path, options)
     try:
         instr_ids, scores = score_predictions(
-            [prediction for _, prediction in placed],
+            predictions,
             data.splits[options.split].episodes,
             data.tables,
             allow_missing=options.allow_missing,
@@ -129,8 +135,12 @@ def score_file(path: Path, options: Options) -> Result:
         ) from None
     by_id = {episode.instr_id: episode for episode in data.splits[options.split].episodes}
     episodes = [by_id[instr_id] for instr_id in instr_ids]
-    name = path.name.removesuffix(".gz").removesuffix(".json").removesuffix(".jsonl")
-    return Result(name, str(path), summarize(scores), scores, episodes, data)
+    return Result(stem_of(path), str(path), summarize(scores), scores, episodes, data)
+
+
+def stem_of(path: Path) -> str:
+    """Return what a prediction file is called in tables: its name without endings."""
+    return path.name.removesuffix(".gz").removesuffix(".json").removesuffix(".jsonl")
 
 
 def score_checkpoint(path: Path, options: Options) -> Result:
@@ -225,6 +235,23 @@ def find_checkpoint(path: Path) -> Path:
 def dataset_of(path: Path) -> str:
     """Return the data set that a run's or a checkpoint's follower was trained on."""
     return str(checkpoint.load(find_checkpoint(path)).header["dataset"])
+
+
+def common_dataset(paths: Sequence[Path], flag: str) -> str | None:
+    """Return the data set of the runs, checkpoints and ``results.json`` files among some paths, None without any.
+
+    Raises:
+        InputError: they are of several; ``flag`` says what named them.
+    """
+    found: dict[Path, str] = {}
+    for path in paths:
+        own = dataset_of(path) if path.is_dir() else run_dataset(path) if path.name == "results.json" else None
+        if own is not None:
+            found[path] = own
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{path} of {dataset}" for path, dataset in found.items())
+        raise InputError(f"{flag} must be on one data set, got {told}; name it with --dataset")
+    return next(iter(found.values()), None)
 
 
 def load(folder: Path, options: Options) -> LoadedFollower:

@@ -252,6 +252,7 @@ class LoadedFollower:
         setting: the data set with the checkpoint's vocabulary.
         header: of the checkpoint.
         features: what the world's features really are.
+        stores: those features, none for a blind follower.
     """
 
     follower: Follower
@@ -259,6 +260,7 @@ class LoadedFollower:
     setting: Setting
     header: dict[str, Any]
     features: str
+    stores: Sequence[FeatureStore]
 
 
 def _language_of(folder: Path, header: dict[str, Any], vocabulary: Vocabulary, dataset: str) -> str:
@@ -347,4 +349,4 @@ def load_follower(
     follower = build_follower(setting, model, header["feature_width"], seed=0)
     checkpoint.restore_weights(follower, saved.weights, folder)
     world = setting.world(stores, simulator, cross_check)
-    return LoadedFollower(follower.eval(), world, setting, header, used)
+    return LoadedFollower(follower.eval(), world, setting, header, used, stores)

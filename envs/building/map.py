@@ -48,7 +48,7 @@ def draw_map(graph: ScanGraph, path: Path, title: str = "") -> None:
         _draw_floor(axis, graph, floors, floor, labels)
         axis.set_xlim(low[0], high[0])
         axis.set_ylim(low[1], high[1])
-        _draw_furniture(axis, low, high)
+        draw_furniture(axis, low, high)
     figure.suptitle(title or f"{graph.scan}: {len(graph.viewpoint_ids)} viewpoints, {graph.edges.sum() // 2} edges")
     write_atomically(path, functools.partial(figure.savefig, format="png", dpi=130))
 
@@ -79,6 +79,34 @@ def find_floors(height_m: np.ndarray) -> np.ndarray:
         levels.append(float(height_m[near[best] & free].mean()))
         free &= np.abs(height_m - levels[-1]) >= FLOOR_HEIGHT_M
     return np.abs(height_m[:, None] - np.sort(levels)[None]).argmin(axis=1)
+
+
+def bare_axes(axis: "Axes") -> None:
+    """Make axes a map's: one scale in both directions, no ticks, a faint frame."""
+    axis.set_aspect("equal")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for side in axis.spines.values():
+        side.set_color("#d0d5da")
+
+
+def draw_furniture(axis: "Axes", low: np.ndarray, high: np.ndarray) -> None:
+    """Draw north arrow (+y, heading 0) and scale bar into the lowest part of a map.
+
+    Args:
+        axis: to draw on.
+        low: (2,) smallest x and y of the axes, metres.
+        high: (2,) largest ones.
+    """
+    width_m, height_m = (high - low).tolist()
+    length_m = max((step for step in (0.5, 1, 2, 5, 10, 20, 50) if step <= width_m / 4), default=0.5)
+    x, y = low[0] + 0.03 * width_m, low[1] + 0.02 * height_m
+    axis.plot([x, x + length_m], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    axis.annotate(f"{length_m:g} m", (x + length_m / 2, y), (0, 3), textcoords="offset points", fontsize=7, ha="center")
+    tail = (high[0] - 0.04 * width_m, y)
+    arrow = {"arrowstyle": "<|-", "color": "black", "linewidth": 1.2}
+    axis.annotate("", tail, (0, 24), textcoords="offset points", arrowprops=arrow)
+    axis.annotate("N", tail, (-5, 8), textcoords="offset points", fontsize=8, ha="right")
 
 
 def short_ids(ids: tuple[str, ...]) -> list[str]:
@@ -118,11 +146,7 @@ def _draw_floor(axis: "Axes", graph: ScanGraph, floors: np.ndarray, floor: int, 
     for index in np.nonzero(here)[0].tolist():
         axis.annotate(labels[index], place[index], (3, 3), textcoords="offset points", fontsize=6.5, zorder=4)
     axis.set_title(f"floor {floor + 1}: {heights_text(graph.position[here, 2])}", fontsize=9)
-    axis.set_aspect("equal")
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for side in axis.spines.values():
-        side.set_color("#d0d5da")
+    bare_axes(axis)
 
 
 def _node_colors(graph: ScanGraph) -> list[str]:
@@ -133,16 +157,3 @@ def _node_colors(graph: ScanGraph) -> list[str]:
         _ISOLATED if not degree[i] and len(degree) > 1 else _NODE if component[i] == largest else _ISLAND
         for i in range(len(degree))
     ]
-
-
-def _draw_furniture(axis: "Axes", low: np.ndarray, high: np.ndarray) -> None:
-    """Draw north arrow (+y, heading 0) and scale bar."""
-    width_m, height_m = (high - low).tolist()
-    length_m = max((step for step in (0.5, 1, 2, 5, 10, 20, 50) if step <= width_m / 4), default=0.5)
-    x, y = low[0] + 0.03 * width_m, low[1] + 0.02 * height_m
-    axis.plot([x, x + length_m], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
-    axis.annotate(f"{length_m:g} m", (x + length_m / 2, y), (0, 3), textcoords="offset points", fontsize=7, ha="center")
-    tail = (high[0] - 0.04 * width_m, y)
-    arrow = {"arrowstyle": "<|-", "color": "black", "linewidth": 1.2}
-    axis.annotate("", tail, (0, 24), textcoords="offset points", arrowprops=arrow)
-    axis.annotate("N", tail, (6, 8), textcoords="offset points", fontsize=8)

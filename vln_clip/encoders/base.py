@@ -1,13 +1,15 @@
 """The contract of an encoder and the preprocessing that belongs to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from vln_clip.errors import InputError
 
@@ -150,6 +152,63 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images so that the gradient of ``pooled`` reaches the last map that it is made of, and nothing more.
+
+        Args:
+            images: transformed images of any size, (B, 3, h, w) float32.
+
+        Returns:
+            ``pooled(images)``, (B, D), and that map, (B, C, h', w'): a leaf of the first one's graph. It is the one
+            of ``grid`` in ResNets; the patches that enter the last block in ViTs, whose ``grid`` comes too late to
+            reach the class token; the raw statistics of the cells in ``pixels``.
+
+        Raises:
+            InputError: this encoder has no such map.
+        """
+        raise InputError(
+            "heat maps need an encoder that pools one map (pixels, a CLIP or ImageNet ResNet, a ViT with class token), "
+            f"got {self.name}; leave --saliency out"
+        )
+
     def forward(self, images: Tensor) -> Tensor:
         """Return ``pooled(images)``."""
         return self.pooled(images)
+
+
+def pool_from(grid: Tensor, pool: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Pool a map as the leaf of a graph; see ``Encoder.pooled_with_map``."""
+    grid = grid.detach().requires_grad_()
+    with torch.enable_grad():
+        return pool(grid), grid
+
+
+def pool_from_block(
+    block: nn.Module, run: Callable[[], Tensor], size: tuple[int, int], num_prefix: int, batch_first: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Run a ViT with the patches that enter ``block`` as the leaf of the graph; see ``Encoder.pooled_with_map``.
+
+    Args:
+        block: called with tokens (B, N, C), or (N, B, C) without ``batch_first``.
+        run: the whole network; returns (B, D).
+        size: height and width of the grid of patches.
+        num_prefix: class and register tokens, which come first.
+        batch_first: order of axes of the tokens.
+    """
+    leaves: list[Tensor] = []
+
+    def tap(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        tokens = inputs[0] if batch_first else inputs[0].transpose(0, 1)
+        leaf = tokens[:, num_prefix:].transpose(1, 2).unflatten(2, size).detach().requires_grad_()  # (B, C, h, w)
+        leaves.append(leaf)
+        torch.set_grad_enabled(True)  # from here on, until `no_grad` below ends: nothing is kept of earlier blocks
+        tokens = torch.cat([tokens[:, :num_prefix], leaf.flatten(2).transpose(1, 2)], 1)
+        return (tokens if batch_first else tokens.transpose(0, 1), *inputs[1:])
+
+    handle: RemovableHandle = block.register_forward_pre_hook(tap)
+    try:
+        with torch.no_grad():
+            pooled = run()
+    finally:
+        handle.remove()
+    return pooled, leaves[0]

@@ -13,7 +13,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Crop, Encoder, Preprocess
+from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Crop, Encoder, Preprocess, pool_from, pool_from_block
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -49,10 +49,26 @@ class ClipEncoder(Encoder):
     def pooled(self, images: Tensor) -> Tensor:
         """Return the projected embedding, (B, D); see ``Encoder.pooled``."""
         if self.is_resnet:
-            grid = self.grid(images)
-            table = resample_table(self.visual.attnpool.positional_embedding, grid.shape[-2:])  # type: ignore
-            return functional_call(self.visual.attnpool, {"positional_embedding": table}, (grid,))  # type: ignore
+            return self._attention_pool(self.grid(images))
         return functional_call(self.visual, self._tables(images), (images,))
+
+    def _attention_pool(self, grid: Tensor) -> Tensor:
+        """Pool the map of a ResNet, (B, C, h', w') to (B, D)."""
+        table = resample_table(self.visual.attnpool.positional_embedding, grid.shape[-2:])  # type: ignore
+        return functional_call(self.visual.attnpool, {"positional_embedding": table}, (grid,))  # type: ignore
+
+    def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``pooled`` as a function of a map; see ``Encoder.pooled_with_map``."""
+        visual = self.visual
+        if self.is_resnet:
+            with torch.no_grad():
+                grid = self.grid(images)
+            return pool_from(grid, self._attention_pool)
+        if not isinstance(visual, open_clip.transformer.VisionTransformer):
+            return super().pooled_with_map(images)
+        size = (images.shape[-2] // visual.patch_size[0], images.shape[-1] // visual.patch_size[1])
+        blocks = visual.transformer
+        return pool_from_block(blocks.resblocks[-1], lambda: self.pooled(images), size, 1, blocks.batch_first)
 
     def grid(self, images: Tensor) -> Tensor:
         """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vln_clip.encoders.base import Encoder, Preprocess
+from vln_clip.encoders.base import Encoder, Preprocess, pool_from
 from vln_clip.errors import InputError
 
 DEFAULT_WIDTH = 640
@@ -68,10 +68,24 @@ class PixelsEncoder(Encoder):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the projected statistics of all regions, (B, D); see ``Encoder.pooled``."""
+        return self._pool(self._sized_cells(images))
+
+    def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``pooled`` as a function of the cells' statistics (B, S, 6, 8); see ``Encoder.pooled_with_map``."""
+        with torch.no_grad():
+            cells = self._sized_cells(images).permute(0, 3, 1, 2)
+        return pool_from(cells, lambda grid: self._pool(grid.permute(0, 2, 3, 1)))
+
+    def _sized_cells(self, images: Tensor) -> Tensor:
+        """Return the statistics of the cells of images of any size, (B, 6, 8, S)."""
         if images.shape[-2:] != self.image_size_px:
             images = F.interpolate(images, size=self.image_size_px, mode="bilinear", antialias=True)
-        cells = self._cells(images).flatten(1, 2)  # (B, 48, S)
-        return (self._standardize(self.regions @ cells) * self.region_weights).flatten(1) @ self.projection
+        return self._cells(images)
+
+    def _pool(self, cells: Tensor) -> Tensor:
+        """Pool the cells of views, (B, 6, 8, S) to (B, D)."""
+        regions = self.regions @ cells.flatten(1, 2)  # (B, R, S)
+        return (self._standardize(regions) * self.region_weights).flatten(1) @ self.projection
 
     def grid(self, images: Tensor) -> Tensor:
         """Return the projected statistics of each cell, (B, C, h // 16, w // 16); see ``Encoder.grid``."""
@@ -101,8 +115,8 @@ class PixelsEncoder(Encoder):
 
     def _standardize(self, stats: Tensor) -> Tensor:
         """Take roots, then bring every statistic to a comparable scale: (…, S) to (…, S)."""
-        shares, mean, square = stats[..., :-2].clamp_min(0).sqrt(), stats[..., -2:-1], stats[..., -1:]
-        spread = (square - mean.square()).clamp_min(0).sqrt()
+        shares, mean, square = _root(stats[..., :-2]), stats[..., -2:-1], stats[..., -1:]
+        spread = _root(square - mean.square())
         return (torch.cat([shares, mean, spread], -1) - self.mean) * self.gain
 
 
@@ -171,6 +185,12 @@ def create(name: str, pretrained: bool | Path | str = True) -> Encoder:
     if not width.isdecimal() or not 1 <= int(width) <= 8192:
         raise InputError(f"width of pixels:WIDTH must be 1 to 8192, got {width!r}")
     return PixelsEncoder(name, int(width))
+
+
+def _root(x: Tensor) -> Tensor:
+    """Return the square root, 0 below 0; its gradient is 0 there, not infinite: what is absent speaks for nothing."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def _hue(rgb: np.ndarray, value: np.ndarray, chroma: np.ndarray) -> np.ndarray:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from vln_clip.encoders.base import Crop, Encoder, Preprocess
+from vln_clip.encoders.base import Crop, Encoder, Preprocess, pool_from, pool_from_block
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -49,6 +50,19 @@ class TimmEncoder(Encoder):
         # pre-activation networks end with a norm that belongs to the map; a ViT's belongs to the class token
         options = {"indices": 1, "norm": not self.is_vit, "intermediates_only": True, "output_fmt": "NCHW"}
         return self.model.forward_intermediates(self._cut(images), **options)[-1]  # type: ignore[operator]
+
+    def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``pooled`` as a function of a map; see ``Encoder.pooled_with_map``."""
+        model, images = self.model, self._cut(images)
+        if isinstance(model, timm.models.VisionTransformer):
+            height, width = model.patch_embed.patch_size
+            size = (images.shape[-2] // height, images.shape[-1] // width)
+            return pool_from_block(model.blocks[-1], lambda: model(images), size, model.num_prefix_tokens)
+        with torch.no_grad():
+            grid = model.forward_features(images)  # type: ignore[operator]
+        if grid.ndim != 4 or grid.shape[1] != self.grid_width:
+            return super().pooled_with_map(images)
+        return pool_from(grid, model.forward_head)  # type: ignore[arg-type]
 
     def _cut(self, images: Tensor) -> Tensor:
         """Leave out pixels at the right and bottom that fill no whole patch."""

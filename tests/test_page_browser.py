@@ -1,0 +1,386 @@
+"""The page in a real browser: it plays, turns, filters, links, and walks live against a stub server."""
+
+import json
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.page_document import SCRIPT, decision, page_document, panorama, walk
+from vln_clip.viewer.page import page_html, write_page
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra 'test')")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"no browser at {CHROMIUM} (Debian's package chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as engine:
+        running = engine.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A page of the browser that fails the test for anything the console complains about."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    complaints = []
+    opened.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    yield opened
+    opened.close()
+    assert not [text for text in complaints if "GPU stall" not in text]  # software drawing is slow, and says so
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(*page_document(), path)
+    return path.as_uri()
+
+
+def open_page(tab, address):
+    tab.goto(address)
+    tab.wait_for_selector("body[data-ready=true]")
+
+
+def shown_ids(tab):
+    rows = tab.locator(".row")
+    return [row.get_attribute("data-id") for row in sorted(rows.all(), key=lambda row: row.bounding_box()["y"])]
+
+
+def heading(tab, agent=0):
+    return float(tab.locator(f".pane[data-agent='{agent}']").get_attribute("data-heading"))
+
+
+def wait_until(tab, condition, timeout_s=15.0):
+    """Wait for a JavaScript condition; Playwright's own waiting evaluates strings, which the page's policy forbids."""
+    end = time.monotonic() + timeout_s
+    while not tab.evaluate(condition):
+        assert time.monotonic() < end, f"never came true: {condition}"
+        tab.wait_for_timeout(30)
+
+
+def wait_step(tab, label):
+    wait_until(tab, f"document.getElementById('step-label').textContent === {label!r}")
+
+
+def test_list_shows_failures_first_and_text_as_text(tab, address):
+    open_page(tab, address)
+    assert shown_ids(tab) == [
+        "2_0",
+        "5_0",
+        "1_0",
+        "4_0",
+        "3_0",
+    ]  # 0.31 twice, 0.9 twice, unscored
+    assert tab.locator(".row[data-id='2_0'] .row-text").text_content() == SCRIPT
+    assert tab.title() == "Toy walks"
+    assert tab.locator(".row[data-id='4_0'] .row-text").get_attribute("lang") == "hi-IN"
+
+
+def test_filters_and_orders(tab, address):
+    open_page(tab, address)
+    tab.select_option("#scan", "villa")
+    wait_until(tab, "document.querySelectorAll('.row').length === 3")
+    tab.select_option("#outcome", "failed")
+    wait_until(tab, "document.querySelectorAll('.row').length === 1")
+    assert shown_ids(tab) == ["5_0"]
+    tab.select_option("#scan", "")
+    tab.select_option("#outcome", "onlyB")
+    wait_until(tab, "document.querySelector('.row').dataset.id === '2_0'")
+    tab.select_option("#outcome", "all")
+    tab.select_option("#order", "id")
+    wait_until(tab, "document.querySelectorAll('.row').length === 5")
+    assert shown_ids(tab) == ["1_0", "2_0", "3_0", "4_0", "5_0"]
+    tab.fill("#search", "STAIRS go")
+    wait_until(tab, "document.querySelectorAll('.row').length === 1")
+    assert shown_ids(tab) == ["1_0"]
+    tab.fill("#search", "nothing like this")
+    tab.wait_for_selector(".list-empty")
+    tab.fill("#search", "")
+    tab.select_option("#language", "hi-IN")
+    wait_until(tab, "document.querySelectorAll('.row').length === 1")
+    assert shown_ids(tab) == ["4_0"]
+
+
+def test_episode_plays_to_its_end_and_the_map_follows_to_the_other_floor(tab, address):
+    open_page(tab, f"{address}#episode=1_0")
+    assert tab.locator(".map-drawing").get_attribute("data-floor") == "0"
+    tab.select_option("#speed", "4")
+    tab.click("#play")
+    wait_step(tab, "4 / 4")
+    wait_until(tab, "document.getElementById('play').textContent === 'Play'")
+    wait_until(tab, "document.querySelector('.map-drawing').dataset.floor === '1'")
+    assert "step=4" in tab.url
+    assert tab.locator("#decision .choice.is-chosen").inner_text().startswith("●\nstop")
+
+
+def test_dragging_turns_the_view_and_the_wheel_zooms(tab, address):
+    open_page(tab, f"{address}#episode=1_0")
+    tab.wait_for_selector(".pane[data-picture='panorama-1']")
+    tab.wait_for_timeout(300)
+    pane = tab.locator(".pane").first
+    before, picture = heading(tab), pane.screenshot()
+    box = pane.bounding_box()
+    tab.mouse.move(box["x"] + 150, box["y"] + 120)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 350, box["y"] + 140, steps=4)
+    tab.mouse.up()
+    tab.wait_for_timeout(200)
+    assert heading(tab) < before - 0.3  # dragged to the right: what is on the left comes into view
+    turned = pane.screenshot()
+    assert turned != picture
+    tab.mouse.wheel(0, 400)
+    tab.wait_for_timeout(200)
+    assert pane.screenshot() != turned
+
+
+def test_touch_turns_the_view(browser, address):
+    context = browser.new_context(viewport={"width": 420, "height": 900}, has_touch=True)
+    tab = context.new_page()
+    open_page(tab, f"{address}#episode=1_0")
+    box = tab.locator(".pane").first.bounding_box()
+    before = heading(tab)
+    session = context.new_cdp_session(tab)
+    tab.evaluate(f"window.scrollTo(0, {box['y'] - 100})")
+    y = tab.locator(".pane").first.bounding_box()["y"] + 100
+    for kind, x in [("touchStart", 100), ("touchMove", 160), ("touchMove", 240), ("touchEnd", None)]:
+        points = [] if x is None else [{"x": x, "y": y}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    tab.wait_for_timeout(300)
+    assert heading(tab) < before - 0.2
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out on a narrow screen
+    context.close()
+
+
+def test_link_is_honored_and_an_unknown_episode_is_a_sentence(tab, address):
+    open_page(tab, f"{address}#episode=1_0&step=3&agent=short+run")
+    assert tab.locator("#step-label").text_content() == "3 / 4"
+    assert tab.locator("#agent-tabs .is-on").inner_text().endswith("short run")
+    tab.evaluate("location.hash = '#episode=4_0&step=2'")
+    wait_step(tab, "2 / 3")
+    tab.evaluate("location.hash = '#episode=99_9'")
+    tab.wait_for_selector("#toast:not([hidden])")
+    assert (
+        "“99_9”, which is not among the 5 episodes of this page (toy val_unseen)"
+        in tab.locator("#message").inner_text()
+    )
+
+
+def test_compass_stands_in_without_pictures_and_by_choice(tab, address):
+    open_page(tab, f"{address}#episode=4_0")
+    assert tab.locator(".pane.is-compass .ring-cell").count() == 36
+    assert tab.locator("#view-mode").is_hidden()
+    open_page(tab, f"{address}#episode=1_0&again")
+    tab.reload()
+    assert tab.locator(".pane.is-compass").count() == 0
+    tab.keyboard.press("c")
+    tab.wait_for_selector(".pane.is-compass")
+    assert "view=compass" in tab.url
+
+
+def test_browser_without_webgl_shows_the_compass(tab, address):
+    tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    open_page(tab, f"{address}#episode=1_0")
+    tab.wait_for_selector(".pane.is-compass .ring-cell")
+
+
+def test_attention_and_saliency_change_the_picture(tab, address):
+    open_page(tab, f"{address}#episode=1_0")
+    tab.wait_for_selector(".pane[data-picture='panorama-1']")
+    seen = []
+    for overlay in ("none", "views", "saliency"):
+        tab.select_option("#overlay", overlay)
+        tab.wait_for_timeout(400)
+        seen.append(tab.locator(".pane").first.screenshot())
+    assert len(set(seen)) == 3
+
+
+def test_words_carry_their_attention_and_unknown_ones_are_marked(tab, address):
+    open_page(tab, f"{address}#episode=1_0&step=1")
+    words = tab.locator(".word")
+    assert words.all_text_contents() == ["go", "up", "stairs"]
+    assert re.match(r"attention 0\.9\d\d$", words.first.get_attribute("title"))  # 0.9 on 64 levels
+    assert "never seen" in words.nth(2).get_attribute("title")
+    assert words.first.evaluate("e => e.style.getPropertyValue('--weight')") == "1.000"
+    tab.keyboard.press("ArrowRight")
+    assert words.nth(1).evaluate("e => e.style.getPropertyValue('--weight')") == "1.000"
+
+
+def test_keyboard(tab, address):
+    open_page(tab, address)
+    first = tab.locator(".row.is-on").get_attribute("data-id")
+    tab.keyboard.press("n")
+    wait_until(tab, "document.querySelector('.row.is-on').dataset.id === '5_0'")
+    tab.keyboard.press("k")
+    wait_until(tab, f"document.querySelector('.row.is-on').dataset.id === '{first}'")
+    tab.keyboard.press("ArrowRight")
+    wait_step(tab, "2 / 2")
+    tab.keyboard.press("Home")
+    wait_step(tab, "1 / 2")
+    tab.keyboard.press(" ")
+    wait_step(tab, "2 / 2")
+    tab.keyboard.press("?")
+    assert tab.locator("#help").is_visible()
+    tab.keyboard.press("Escape")
+    tab.keyboard.press("/")
+    tab.keyboard.type("n?")  # into the search field, not to the page
+    assert tab.locator("#search").input_value() == "n?"
+
+
+def test_two_agents_stand_side_by_side(tab, address):
+    open_page(tab, f"{address}#episode=1_0&panes=2&step=2")
+    assert tab.locator(".pane").count() == 2
+    tab.wait_for_timeout(600)
+    assert heading(tab, 0) == pytest.approx(-1.571, abs=0.01)  # A went west, B east
+    assert heading(tab, 1) == pytest.approx(1.571, abs=0.01)
+    assert tab.locator(".map-walk").count() == 2
+    tab.keyboard.press("a")
+    assert tab.locator(".pane.is-focus").get_attribute("data-agent") == "1"
+
+
+def test_themes(tab, address):
+    open_page(tab, address)
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = tab.evaluate(ground)
+    tab.emulate_media(color_scheme="dark")
+    dark = tab.evaluate(ground)
+    assert dark != light
+    tab.click("#theme")  # from as the system to light
+    assert tab.evaluate(ground) == light
+    tab.click("#theme")
+    assert tab.evaluate(ground) == dark
+
+
+class Stub(BaseHTTPRequestHandler):
+    """Answers as the live server does: walks along a row of the villa; "stop" in the instruction stops at once."""
+
+    document, _ = page_document(pictures=False, agents=1)
+    villa = document["scans"]["villa"]
+    asked: list[dict] = []  # noqa: RUF012 - shared on purpose, the test reads it
+
+    def do_GET(self):
+        if self.path == "/":
+            live = self.document | {"live": True, "episodes": [], "notes": []}
+            live["panoramas"] = live["panoramas"] | {"url": "/panorama/{scan}/{viewpoint}.jpg"}
+            return self.answer(page_html(live).encode(), "text/html; charset=utf-8")
+        if self.path.startswith("/panorama/"):
+            return self.answer(panorama((200, 60, 60)), "image/jpeg")
+        start = {"id": "7_0", "scan": "villa", "start": self.villa["ids"][0], "heading": 0.5}
+        start |= {"instruction": "go right", "path": [0, 1]}
+        return self.answer(json.dumps([start]).encode(), "application/json")
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(asked)
+        if "nowhere" in asked["instruction"]:
+            sentence = "instruction must name a place, got 'nowhere'"
+            return self.answer(json.dumps({"error": sentence}).encode(), "application/json", 400)
+        return self.answer(json.dumps({"episode": self.walk(asked)}).encode(), "application/json")
+
+    def walk(self, asked):
+        places, decisions = [self.villa["ids"].index(asked["start"])], []
+        words = asked["instruction"].split()
+        while len(decisions) < 20:
+            place, t = places[-1], len(decisions)
+            following = place + 1 if place + 1 < 4 and "stop" not in words else None
+            decided = decision(self.villa, place, following, len(words), t)
+            decided["a"] = asked["actions"][t] if t < len(asked["actions"]) else decided["a"]
+            decisions.append(decided)
+            if decided["a"] == len(decided["c"]) or (t >= len(asked["actions"]) and not asked["finish"]):
+                break
+            places.append(decided["c"][decided["a"]])
+        shown = walk(self.villa, places, words, False) | {"decisions": decisions, "metrics": None}
+        return {"id": "live", "path_id": "live", "scan": "villa", "language": "en", "instruction": asked["instruction"],
+                "path": None, "heading": asked["heading"], "walks": [shown]}  # fmt: skip
+
+    def answer(self, body, kind, status=200):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing on the console."""
+
+
+@pytest.fixture
+def served():
+    Stub.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):
+    open_page(tab, served)
+    tab.click(".live-result[data-id='7_0']")
+    wait_step(tab, "1 / 1")  # the first decision is asked for at once
+    tab.wait_for_selector(".choice.is-chosen")
+    tab.click("#live-step")
+    wait_step(tab, "2 / 2")
+    tab.click("#live-step")
+    wait_step(tab, "3 / 3")
+    tab.click("#live-back")
+    wait_step(tab, "2 / 2")
+    tab.keyboard.press("c")
+    tab.locator(".pane .mark[data-candidate='2']").click()  # where the agent came from
+    wait_step(tab, "3 / 3")
+    assert Stub.asked[-1]["actions"] == [0, 2]
+    assert not Stub.asked[-1]["finish"]
+    tab.keyboard.press("ArrowLeft")
+    wait_until(tab, "document.getElementById('decision-note').textContent === 'forced'")
+    tab.click("#live-walk")
+    wait_until(tab, "Number(document.getElementById('scrubber').max) >= 3")
+    assert Stub.asked[-1]["finish"]
+
+
+def test_live_changed_instruction_changes_the_walk_and_compares(tab, served):
+    open_page(tab, served)
+    tab.select_option("#live-scan", "villa")
+    tab.fill("#live-instruction", "go right")
+    tab.click("#live-walk")
+    wait_step(tab, "4 / 4")
+    tab.click("#live-compare")
+    tab.fill("#live-instruction", "stop here")
+    tab.click("#live-walk")
+    wait_until(tab, "document.querySelectorAll('.map-walk.agent-0 .map-stop').length === 1")
+    assert tab.locator(".map-walk.agent-1 .map-stop").count() == 4
+    assert tab.locator(".pane").count() == 2
+    assert tab.locator("#live-kept").inner_text().startswith("B")
+    assert Stub.asked[-1]["instruction"] == "stop here"
+
+
+def test_live_errors_are_sentences(tab, served):
+    open_page(tab, served)
+    tab.click("#live-step")
+    assert tab.locator("#message").inner_text() == "Type an instruction first."
+    assert not Stub.asked
+
+
+def test_a_refusal_of_the_server_is_shown_as_its_sentence(browser, served):
+    tab = browser.new_page()  # the console names the status 400, which is not a fault of the page
+    open_page(tab, served)
+    tab.fill("#live-instruction", "go nowhere")
+    tab.click("#live-step")
+    tab.wait_for_selector("#toast:not([hidden])")
+    assert tab.locator("#message").inner_text() == "instruction must name a place, got 'nowhere'"
+    tab.close()

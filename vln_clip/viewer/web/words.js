@@ -1,0 +1,40 @@
+// The instruction, with the agent's attention over its words at this step as the color behind them.
+
+const NO_SPACE_BEFORE = /^[.,;:!?)\]}'’”%।。，、！？；：…]+$/;
+
+/** Whether a language is written without spaces between words. */
+function isUnspaced(language) {
+  return /^(zh|ja|th)\b/i.test(language);
+}
+
+/** Draw the instruction of the agent in focus into `root`. */
+function drawWords(root) {
+  const { episode } = state;
+  const agent = walker(state.focus);
+  const walk = walkOf(agent);
+  const instruction = walk?.instruction ?? episode.instruction; // live: the walk that was kept had its own
+  root.lang = languageTag(episode.language);
+  root.className = `instruction agent-${agent}`;
+  if (!walk?.words) {
+    root.replaceChildren(el("span", {}, instruction || "(no instruction)"));
+    root.title = "";
+    return;
+  }
+  const decision = decisionAt(currentScan(), walk, stepWithin(walk, state.step));
+  const unknown = new Set(walk.unknown ?? []);
+  const strongest = decision.words ? Math.max(...decision.words, 1e-9) : 1;
+  const unspaced = isUnspaced(root.lang);
+  const pieces = [];
+  walk.words.forEach((word, i) => {
+    if (i && !unspaced && !NO_SPACE_BEFORE.test(word)) pieces.push(" ");
+    const weight = decision.words?.[i] ?? null;
+    const facts = [weight === null ? "no attention at this step" : `attention ${number(weight, 3)}`];
+    if (unknown.has(i)) facts.push("the agent had never seen this word in training");
+    const marker = /^<[A-Za-z]+>$/.test(word); // <BOS>, <EOS>: read by the agent, written by nobody
+    const span = el("span", { class: `word${unknown.has(i) && !marker ? " is-unknown" : ""}${marker ? " is-marker" : ""}`, title: facts.join(" · ") }, word);
+    if (weight !== null) span.style.setProperty("--weight", (weight / strongest).toFixed(3));
+    pieces.push(span);
+  });
+  root.replaceChildren(...pieces);
+  root.title = unknown.size ? "" : instruction;
+}
