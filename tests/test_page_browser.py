@@ -173,7 +173,7 @@ def test_link_is_honored_and_an_unknown_episode_is_a_sentence(tab, address):
     tab.evaluate("location.hash = '#episode=4_0&step=2'")
     wait_step(tab, "2 / 3")
     tab.evaluate("location.hash = '#episode=99_9'")
-    tab.wait_for_selector("#message:not([hidden])")
+    tab.wait_for_selector("#toast:not([hidden])")
     assert (
         "“99_9”, which is not among the 5 episodes of this page (toy val_unseen)"
         in tab.locator("#message").inner_text()
@@ -347,7 +347,7 @@ def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):
     assert Stub.asked[-1]["actions"] == [0, 2]
     assert not Stub.asked[-1]["finish"]
     tab.keyboard.press("ArrowLeft")
-    tab.wait_for_selector(".forced-tag")
+    wait_until(tab, "document.getElementById('decision-note').textContent === 'forced'")
     tab.click("#live-walk")
     wait_until(tab, "Number(document.getElementById('scrubber').max) >= 3")
     assert Stub.asked[-1]["finish"]
@@ -381,6 +381,6 @@ def test_a_refusal_of_the_server_is_shown_as_its_sentence(browser, served):
     open_page(tab, served)
     tab.fill("#live-instruction", "go nowhere")
     tab.click("#live-step")
-    tab.wait_for_selector("#message:not([hidden])")
+    tab.wait_for_selector("#toast:not([hidden])")
     assert tab.locator("#message").inner_text() == "instruction must name a place, got 'nowhere'"
     tab.close()

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
 from tests.test_bad_input import refused
 from tests.toy_runs import write_predictions
@@ -122,6 +123,27 @@ def test_a_map_shows_one_episode_of_all_agents(run, world, tmp_path):
     assert out.read_text().startswith("<?xml")
 
 
+def test_a_sheet_holds_several_episodes(run, tmp_path):
+    out = tmp_path / "sheet.png"
+    log.program(visualize.main, [str(run), "--limit", "3", "--sheet", str(out), "--device", "cpu"])
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_sheet_that_would_be_too_large_is_refused(run, capsys, monkeypatch):
+    monkeypatch.setattr("vln_clip.viewer.sheet.MOST_EPISODES", 11)
+    told = refused(capsys, visualize.main, [run, "--sheet", "sheet.png", "--device", "cpu"])
+    assert told == "--sheet holds at most 11 episodes, got 12; use --limit"
+
+
+@pytest.mark.slow
+def test_a_video_films_one_episode(run, tmp_path):
+    out = tmp_path / "walk.gif"
+    log.program(visualize.main, [str(run), "--episode", "301_0", "--video", str(out), "--device", "cpu"])
+    with Image.open(out) as picture:
+        assert picture.n_frames > 1
+
+
 @pytest.fixture
 def told(run, capsys):
     """Give words to the program, which must refuse them; return its one sentence."""
@@ -131,10 +153,14 @@ def told(run, capsys):
 def test_flags_that_make_no_sense_are_refused(run, told, tmp_path):
     out = ("--out", tmp_path / "page.html")
     assert "name at least one run" in told(*out)
-    assert "say what to write (--out, --map)" in told(run)
+    assert "say what to write (--out, --map, --video, --sheet), or let an agent walk live with --serve" in told(run)
     assert "--out must name a page that ends in .html, got page.pdf" in told(run, "--out", "page.pdf")
     assert "--map must name a file that ends in .png, .svg, .pdf, got m.jpg" in told(run, "--map", "m.jpg")
-    assert "--map draws one episode, got 12; name it with --episode ID" in told(run, "--map", tmp_path / "m.png")
+    assert "--map shows one episode, got 12; name it with --episode ID" in told(run, "--map", tmp_path / "m.png")
+    assert "--video shows one episode, got 12" in told(run, "--video", tmp_path / "m.gif")
+    assert "--video must name a file that ends in .mp4, .gif, got m.avi" in told(run, "--video", "m.avi")
+    assert "--video films one agent, got 2" in told(run, "other", "--video", "m.gif")
+    assert "--sheet must name a file that ends in .png, .pdf, got m.svg" in told(run, "--sheet", "m.svg")
     assert "--out shows at most 2 agents side by side, got 3" in told(run, "a", "b", *out)
     assert f"agents side by side must be different ones, got {run} twice" in told(run, run, *out)
     assert "--limit must be at least 1, got 0" in told(run, *out, "--limit", 0)

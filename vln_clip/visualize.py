@@ -1,5 +1,6 @@
 """``python -m vln_clip.visualize``: shows how agents walk, in a page that opens anywhere, in figures, or live."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,15 @@ import tyro
 from vln_clip import log
 from vln_clip.errors import InputError
 from vln_clip.scoring import Options
+from vln_clip.setting import Setting
+from vln_clip.viewer import figure, sheet, video
 from vln_clip.viewer.agents import OpenedAgent, choose_episodes, open_agents
 from vln_clip.viewer.booklet import PictureOptions, write_booklet
 from vln_clip.viewer.document import ShownAgent
-from vln_clip.viewer.figure import FORMATS as MAP_FORMATS
-from vln_clip.viewer.figure import draw_figure, picture_kind
 from vln_clip.viewer.page import MAX_AGENTS, page_html
 from vln_clip.viewer.panoramas import MAX_WIDTH_PX
+from vln_clip.viewer.skyboxes import Skyboxes
+from vln_clip.viewer.traces import Trace
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class VisualizeConfig:
     """page to write (.html), one file that needs no network, of one or two agents"""
     map: Path | None = None
     """map of one episode to draw (.png, .svg, .pdf)"""
+    video: Path | None = None
+    """film of one agent on one episode (.mp4, .gif)"""
+    sheet: Path | None = None
+    """maps of several episodes on one picture (.png) or on pages of 20 (.pdf)"""
     serve: Path | None = None
     """in place of agents: a run or a checkpoint to talk to in a browser, on this machine alone"""
     port: int = 8000
@@ -51,7 +58,7 @@ class VisualizeConfig:
     max_mb: float = 20.0
     """with --out: size of the page up to which pictures are put in, in megabytes"""
     font: Path | None = None
-    """with --map: font file for instructions, where the usual fonts lack their letters"""
+    """with --map, --video, --sheet: font file for instructions, where the usual fonts lack their letters"""
     features: str | None = None
     """other features of the same width for the checkpoints"""
     allow_foreign: bool = False
@@ -81,7 +88,7 @@ def cli() -> None:
 
 def check(config: VisualizeConfig) -> None:
     """Refuse flags that are wrong or contradict each other, before any work."""
-    written = {"--out": config.out, "--map": config.map}
+    written = {"--out": config.out, "--map": config.map, "--video": config.video, "--sheet": config.sheet}
     given = [flag for flag, path in written.items() if path is not None]
     if config.serve is not None:
         _refuse_beside_serve(config, given)
@@ -92,8 +99,12 @@ def check(config: VisualizeConfig) -> None:
         raise InputError(f"say what to write ({', '.join(written)}), or let an agent walk live with --serve RUN")
     if config.out is not None:
         _check_page(config, config.out)
-    if config.map is not None:
-        picture_kind(config.map, MAP_FORMATS, "--map")
+    for flag, kinds in (("--map", figure.FORMATS), ("--video", video.FORMATS), ("--sheet", sheet.FORMATS)):
+        path = written[flag]
+        if path is not None:
+            figure.picture_kind(path, kinds, flag)
+    if config.video is not None and len(config.agents) > 1:
+        raise InputError(f"--video films one agent, got {len(config.agents)}; --out shows two side by side")
     if config.limit is not None and config.limit < 1:
         raise InputError(f"--limit must be at least 1, got {config.limit}")
 
@@ -128,8 +139,11 @@ def _check_page(config: VisualizeConfig, out: Path) -> None:
 
 def show(config: VisualizeConfig, opened: list[OpenedAgent], instr_ids: list[str]) -> None:
     """Trace agents on some episodes and write what was asked for."""
-    if config.map is not None and len(instr_ids) != 1:
-        raise InputError(f"--map draws one episode, got {len(instr_ids)}; name it with --episode ID")
+    for flag, path in (("--map", config.map), ("--video", config.video)):
+        if path is not None and len(instr_ids) != 1:
+            raise InputError(f"{flag} shows one episode, got {len(instr_ids)}; name it with --episode ID")
+    if config.sheet is not None and len(instr_ids) > sheet.MOST_EPISODES:
+        raise InputError(f"--sheet holds at most {sheet.MOST_EPISODES} episodes, got {len(instr_ids)}; use --limit")
     shown, notes = [], []
     for agent in opened:
         found, told = agent.trace(config.split, instr_ids)
@@ -139,12 +153,29 @@ def show(config: VisualizeConfig, opened: list[OpenedAgent], instr_ids: list[str
         names = ", ".join(config.episode)
         raise InputError(f"there must be a walk to show, but none of the agents has one for {names}")
     data = opened[0].setting
-    if config.map is not None:
-        draw_figure([trace for agent in shown for trace in agent.traces], data.tables, config.map, font=config.font)
-        log.logger.info("wrote %s", config.map)
+    draw(config, data, shown)
     if config.out is not None:
         pictures = PictureOptions(not config.no_panoramas, config.panorama_width, config.max_mb)
         write_booklet(config.out, data, config.split, shown, notes, pictures)
+
+
+def draw(config: VisualizeConfig, data: Setting, shown: Sequence[ShownAgent]) -> None:
+    """Write map, video and contact sheet, as far as they were asked for."""
+    groups: dict[str, list[Trace]] = {}
+    for agent in shown:
+        for trace in agent.traces:
+            groups.setdefault(trace.episode.instr_id, []).append(trace)
+    first = next(iter(groups.values()))
+    if config.map is not None:
+        figure.draw_figure(first, data.tables, config.map, font=config.font)
+        log.logger.info("wrote %s", config.map)
+    if config.video is not None:
+        skyboxes = Skyboxes(data.data, data.tables)
+        count = video.write_video(first[0], data.tables, skyboxes, config.video, font=config.font)
+        log.logger.info("wrote %s: %d frames", config.video, count)
+    if config.sheet is not None:
+        sheet.draw_sheet(list(groups.values()), data.tables, config.sheet, font=config.font)
+        log.logger.info("wrote %s: %d episodes", config.sheet, len(groups))
 
 
 def with_saliency(agent: OpenedAgent, shown: ShownAgent) -> ShownAgent:

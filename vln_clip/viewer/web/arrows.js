@@ -1,16 +1,38 @@
-// Moves drawn over a panorama: discs on the floor where they lead, shares above them, a ribbon of all headings below.
+// Moves drawn over a panorama: discs on the floor where they lead, shares above them; at the edges those out of sight;
+// below a ribbon of all headings.
 
 const Arrows = (() => {
-  /** Discs, farthest first, each with an arrow and its share; those behind the camera are left to the ribbon. */
-  function draw(camera, size, marks) {
+  /** Discs, farthest first, each with an arrow and its share; pills at the edges for the moves out of sight. */
+  function draw(camera, size, marks, turnTo) {
     const shown = [];
+    const hidden = { left: [], right: [] };
     for (const mark of [...marks].sort((a, b) => b.level_m - a.level_m)) {
       const down = Math.atan2(mark.rise_m - CAMERA_HEIGHT_M * 0.8, Math.max(mark.level_m, 0.6));
       const spot = project(camera, size, mark.heading, Math.max(down, -0.62));
-      if (!spot || spot.x < -40 || spot.x > size.width + 40) continue;
-      shown.push(disc(mark, spot, clamp(62 / Math.max(mark.level_m, 1.2), 13, 30)));
+      if (!spot || spot.x < 12 || spot.x > size.width - 12) {
+        hidden[wrap(mark.heading - camera.heading) < 0 ? "left" : "right"].push(mark);
+      } else shown.push(disc(mark, spot, clamp(62 / Math.max(mark.level_m, 1.2), 13, 30)));
     }
-    return shown;
+    return [...shown, ...edge(hidden.left, "left", size, turnTo), ...edge(hidden.right, "right", size, turnTo)];
+  }
+
+  /** Moves out of sight on one side, most probable on top; a click turns there. Few are shown: the ribbon has all. */
+  function edge(marks, side, size, turnTo) {
+    const worth = (mark) => (mark.probability ?? 0) + (mark.chosen ? 2 : 0) + (mark.reference ? 1 : 0);
+    const fits = Math.max(1, Math.min(3, Math.floor((size.height - 130) / 30)));
+    return marks.sort((a, b) => worth(b) - worth(a)).slice(0, fits).map((mark, i) => {
+      const share = mark.probability === null ? "" : percent(mark.probability);
+      const label = side === "left" ? `‹ ${share}` : `${share} ›`;
+      const width = 16 + 6.6 * label.length;
+      const x = side === "left" ? width / 2 + 8 : size.width - width / 2 - 8;
+      const turn = () => turnTo(mark.heading, clamp(mark.elevation, -0.4, 0.4), 420);
+      const group = svg("g", { class: `${mark.classes} mark-edge`, transform: `translate(${x} ${size.height * 0.42 + i * 30})`,
+        tabindex: 0, role: "button", "aria-label": `turn to: ${mark.title}`, onclick: turn,
+        onkeydown: (event) => event.key === "Enter" && turn() }, tip(`${mark.title} · click to turn there`));
+      if (mark.reference) group.append(svg("rect", { class: "mark-reference", x: -width / 2 - 2, y: -13, width: width + 4, height: 25, rx: 12.5 }));
+      group.append(pill(label, 0, 0));
+      return group;
+    });
   }
 
   function disc(mark, spot, radius) {

@@ -1,10 +1,19 @@
-// Three small charts over the steps, one above the other: P(stop), value, reward. A click goes to the step.
+// Small charts over the steps, one above the other: P(stop), value, reward, distance to the goal. A click goes to the step.
 
 const SERIES = [
   { name: "P(stop)", of: (decision) => decision.probabilities?.at(-1) ?? null, low: 0, high: 1, format: percent },
   { name: "value", of: (decision) => decision.value ?? null, format: (value) => signed(value) },
   { name: "reward", of: (decision) => decision.reward ?? null, format: (value) => signed(value), zero: true },
+  { name: "to goal, m", of: distanceToGoal, format: (value) => number(value, 1), low: 0 },
 ];
+
+/** Straight line from where a decision is taken to the goal; null where the goal is hidden. */
+function distanceToGoal(decision) {
+  const { path } = state.episode;
+  if (!path) return null;
+  const { level_m, rise_m } = directionTo(currentScan(), decision.place, path[path.length - 1]);
+  return Math.hypot(level_m, rise_m);
+}
 
 /** Values of a series along both walks; null where there is none. */
 function seriesValues(series) {
@@ -43,7 +52,7 @@ function drawSeries(series, values, frame) {
 function drawChart(root) {
   const rows = SERIES.map((series) => [series, seriesValues(series)]).filter(([, values]) => values.flat().some(isNumber));
   if (!rows.length) {
-    root.replaceChildren(el("p", { class: "muted" }, "No decisions were recorded: this walk comes from a file."));
+    root.replaceChildren(el("p", { class: "muted" }, "Nothing to draw: no decisions were recorded, and the goal is hidden."));
     return;
   }
   const [width, height] = [Math.max(200, root.clientWidth), Math.max(90, root.clientHeight)];
@@ -51,7 +60,7 @@ function drawChart(root) {
   const [left, right] = [100, width - 10];
   const x = (t) => (places > 1 ? left + (t * (right - left)) / (places - 1) : (left + right) / 2);
   const each = (height - 16) / rows.length;
-  const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "P(stop), value and reward over the steps" });
+  const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": rows.map(([series]) => series.name).join(", ") });
   drawing.append(svg("line", { class: "chart-step", x1: x(state.step), x2: x(state.step), y1: 0, y2: height - 14 }));
   rows.forEach(([series, values], i) => drawing.append(drawSeries(series, values, { left, right, x, top: i * each + 6, bottom: (i + 1) * each - 6 })));
   const every = Math.ceil(places / 14);

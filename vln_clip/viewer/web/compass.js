@@ -19,17 +19,17 @@ const Compass = (() => {
 
   function rings(view, radius) {
     const group = svg("g", { class: "compass-rings" });
-    const strongest = view.decision.views ? Math.max(...view.decision.views, 1e-9) : 1;
+    const strongest = Math.max(...view.decision.views, 1e-9);
     const thick = radius * 0.07;
     for (let v = 0; v < 36; v += 1) {
       const relative = directionOfView(v).heading - view.camera.heading;
       const inner = radius * 0.78 + Math.floor(v / 12) * thick;
-      const weight = view.decision.views ? view.decision.views[v] : 0;
+      const weight = view.decision.views[v];
       const degrees = (Math.floor(v / 12) - 1) * 30;
       const shape = svg("path", { d: cell(relative - 14.2 * DEGREE, relative + 14.2 * DEGREE, inner, inner + thick * 0.86) },
-        tip(`view ${v}, ${turnInWords(relative)}, ${signed(degrees, 0)}°${view.decision.views ? `: attention ${number(weight, 3)}` : ""}`));
+        tip(`view ${v}, ${turnInWords(relative)}, ${signed(degrees, 0)}°: attention ${number(weight, 3)}`));
       shape.classList.add("ring-cell");
-      shape.setAttribute("fill-opacity", view.decision.views ? (0.06 + 0.94 * Math.sqrt(weight / strongest)).toFixed(3) : "0.06");
+      shape.setAttribute("fill-opacity", (0.07 + 0.93 * (weight / strongest)).toFixed(3));
       group.append(shape);
     }
     return group;
@@ -58,13 +58,14 @@ const Compass = (() => {
 
   /** The compass for a view {camera, decision, marks, probabilities} on a screen of the given size. */
   function draw(view, size) {
-    const radius = Math.max(60, Math.min(size.width / 2, (size.height - 30) / 2) - 6);
-    const middle = svg("g", { transform: `translate(${size.width / 2} ${(size.height - 20) / 2})` });
+    const room = Math.max(60, Math.min(size.width / 2, (size.height - 62) / 2) - 6);
+    const radius = view.decision.views ? room : room / 0.82; // no rings without attention
+    const middle = svg("g", { transform: `translate(${size.width / 2} ${(size.height - 24) / 2})` });
     const fan = cell(-35 * DEGREE, 35 * DEGREE, 0.01, radius * 0.74);
     middle.append(
       svg("circle", { class: "compass-face", r: radius * 0.75 }),
       svg("path", { class: "compass-fan", d: fan }),
-      rings(view, radius));
+      ...(view.decision.views ? [rings(view, radius)] : []));
     for (const [name, heading] of [["N", 0], ["E", 90], ["S", 180], ["W", 270]]) {
       const [x, y] = at(heading * DEGREE - view.camera.heading, radius * 0.47);
       middle.append(svg("text", { class: "compass-point", x, y: y + 4 }, name));

@@ -4,13 +4,13 @@ const METRIC_NAMES = {
   success_rate: ["success", "stopped within 3 m of the goal"],
   spl: ["SPL", "success weighted by path length"],
   ndtw: ["nDTW", "likeness to the reference, 1 is best"],
-  sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
-  cls: ["CLS", "coverage weighted by length score"],
   nav_error: ["error, m", "distance to the goal at the end"],
-  oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
-  oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
   lengths: ["length, m", "length of the walk"],
   steps: ["steps", "actions taken, turns included"],
+  oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
+  oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
+  sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
+  cls: ["CLS", "coverage weighted by length score"],
   dtw: ["DTW, m", "dynamic time warping distance to the reference"],
 };
 
@@ -42,6 +42,7 @@ function drawDecision(root, onChoose) {
   }
   const step = stepWithin(walk, state.step);
   const { decision, choices } = choicesOf(currentScan(), state.episode, walk, step);
+  byId("decision-note").textContent = unusual(decision, walk, step);
   const rows = choices.map((choice) => {
     const bar = el("span", { class: "choice-bar" }, el("span"));
     bar.firstChild.style.width = `${100 * (choice.probability ?? 0)}%`;
@@ -50,12 +51,19 @@ function drawDecision(root, onChoose) {
       el("span", { class: "choice-mark" }, choice.chosen ? "●" : ""),
       el("span", { class: "choice-label" }, choice.label),
       el("span", choice.reference ? { class: "reference-tag", title: "what the reference does here" } : {}, choice.reference ? "ref" : ""),
-      bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
+      choice.probability === null ? el("span") : bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
   });
-  root.replaceChildren(factLine(decision, walk, step), el("div", { class: `choices agent-${agent}` }, ...rows));
+  root.replaceChildren(factLine(decision), el("div", { class: `choices agent-${agent}` }, ...rows));
 }
 
-function factLine(decision, walk, step) {
+/** What is unusual about a step, in two or three words. */
+function unusual(decision, walk, step) {
+  if (decision.forced) return "forced";
+  if (decision.action === null) return "cut off, no decision";
+  return state.episode.path && referenceNext(state.episode, walk, step) === null ? "off the reference" : "";
+}
+
+function factLine(decision) {
   const { episode } = state;
   const facts = [];
   const fact = (name, value, title) => facts.push(el("span", { class: "fact", title }, el("span", { class: "muted" }, name), ` ${value}`));
@@ -65,11 +73,7 @@ function factLine(decision, walk, step) {
     const scan = currentScan();
     const to = directionTo(scan, decision.place, episode.path.at(-1));
     fact("to goal", `${number(Math.hypot(to.level_m, to.rise_m), 1)} m`, "straight line to the goal");
-    if (referenceNext(episode, walk, step) === null) facts.push(el("span", { class: "fact muted" }, "off the reference"));
   }
-  if (decision.forced) facts.push(el("span", { class: "fact forced-tag" }, "forced"));
-  if (decision.action === null) facts.push(el("span", { class: "fact muted" }, "cut off here, no decision"));
-  if (!walk.decisions) facts.push(el("span", { class: "fact muted" }, "from a file: places only"));
   return el("p", { class: "fact-line" }, ...facts);
 }
 
@@ -91,5 +95,5 @@ function drawScores(root) {
   const rows = names.map((name) => el("tr", {},
     el("th", { scope: "row", title: METRIC_NAMES[name][1] }, METRIC_NAMES[name][0]),
     ...state.agents.map((_, i) => el("td", {}, cell(scored[i], name)))));
-  root.replaceChildren(el("table", { class: "scores" }, el("thead", {}, head), el("tbody", {}, ...rows)));
+  root.replaceChildren(el("table", { class: "scores" }, state.agents.length > 1 ? el("thead", {}, head) : null, el("tbody", {}, ...rows)));
 }

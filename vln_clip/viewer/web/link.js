@@ -43,8 +43,14 @@ const Link = (() => {
   return { read, write };
 })();
 
-/** Show a sentence above the page's contents, or take it away. */
-function say(sentence) {
+/** Show a sentence over the page, or take it away; one that is passing goes with the next step. */
+function say(sentence, passing = false) {
   byId("message").textContent = sentence ?? "";
-  byId("message").hidden = !sentence;
+  byId("toast").hidden = !sentence;
+  byId("toast").dataset.passing = String(passing);
+}
+
+/** Take away a sentence that was about what was shown before. */
+function sayNoMore() {
+  if (byId("toast").dataset.passing === "true") say(null);
 }

@@ -1,13 +1,13 @@
 // Puts the page together: who listens to what, keyboard, theme, and the first episode.
 
 const panes = LETTERS.slice(0, page.live ? 2 : page.agents.length).map((_, agent) => new Pane(agent, choose, () => map.redraw()));
-const map = new WalkMap(byId("map"), (place) => (page.live ? Live.pick(place) : say(`Viewpoint ${currentScan().ids[place]}`)));
+const map = new WalkMap(byId("map"), (place) => (page.live ? Live.pick(place) : say(`Viewpoint ${currentScan().ids[place]}`, true)));
 const list = page.live || !page.episodes.length ? null : new EpisodeList(byId("list"));
 
 /** A candidate was clicked: live it is forced, in a recorded walk its id is shown. */
 function choose(agent, k, title) {
   if (page.live) Live.force(agent, k);
-  else say(`${title}. This walk is recorded; in live mode a click makes the agent go there.`);
+  else say(`${title}. This walk is recorded; in live mode a click makes the agent go there.`, true);
 }
 
 /** Put the panes into the page that are to be seen: both, or the one in focus. */
@@ -62,6 +62,7 @@ function redraw(changed) {
   if (!state.episode) return;
   const has = (...names) => names.some((name) => changed.has(name));
   document.body.classList.add("has-episode");
+  if (has("episode", "step")) sayNoMore();
   if (has("both", "focus", "episode", "agents")) arrangePanes();
   if (has("episode", "step", "both", "focus", "compass", "overlay", "agents")) {
     for (const pane of panes) if (pane.root.isConnected) pane.show(!changed.has("episode") || Boolean(page.live));
@@ -143,6 +144,7 @@ function connect() {
   byId("overlay").addEventListener("change", (event) => change({ overlay: event.target.value }));
   for (const button of byId("view-mode").children) button.addEventListener("click", () => change({ compass: button.dataset.view === "compass" }));
   for (const element of document.querySelectorAll(".legend-b")) element.hidden = !page.live && page.agents.length < 2;
+  byId("message-close").addEventListener("click", () => say(null));
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => Link.read());
   new ResizeObserver(() => state.episode && drawChart(byId("chart"))).observe(byId("chart"));

@@ -145,7 +145,7 @@ class Pane {
     } else {
       this.renderer?.setHeat(this.heat);
       this.renderer?.draw(this.camera);
-      parts.push(...Arrows.draw(this.camera, size, marks), Arrows.ribbon(this.camera, size, marks));
+      parts.push(...Arrows.draw(this.camera, size, marks, (...where) => this.turnTo(...where)), Arrows.ribbon(this.camera, size, marks));
     }
     parts.push(this.#stopMark(size));
     this.overlay.setAttribute("viewBox", `0 0 ${size.width} ${size.height}`);
