@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,8 @@ from vln_clip.log import logger, progress
 
 LAST = "last"
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+EVENTS = "events"
 PLACES = ("runs", "device", "simulator", "cross_check")  # not what is trained: they may change on the way
 
 
@@ -39,6 +43,19 @@ class Best:
     sign: float = 1.0
 
 
+@dataclass(frozen=True)
+class Sights:
+    """What TensorBoard shows of a validation beside numbers.
+
+    Attributes:
+        images: ``{tag: (H, W, 3) uint8 RGB}``.
+        texts: ``{tag: Markdown}``.
+    """
+
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Stage:
     """One model being trained.
@@ -55,6 +72,7 @@ class Stage:
         samplers: what draws the batches.
         generator: source of dropout and sampling.
         header: JSON values that every checkpoint of the stage carries.
+        look: called after a validation, returns what is to be looked at.
     """
 
     name: str
@@ -68,6 +86,7 @@ class Stage:
     samplers: Mapping[str, Sampler]
     generator: torch.Generator
     header: dict[str, Any] = field(default_factory=dict)
+    look: Callable[[], Sights] = Sights
 
 
 class Run:
@@ -96,7 +115,8 @@ class Run:
                 )
         else:
             files.save_json(saved, ours)
-        self._events: Any = None
+        self._events: dict[str, Any] = {}  # a writer per stage: TensorBoard drops the events of a folder together
+        self._reached: dict[str, int] = {}
 
     @property
     def results_file(self) -> Path:
@@ -107,21 +127,38 @@ class Run:
         """Return the folder of a checkpoint."""
         return self.folder / CHECKPOINTS / stage / which
 
-    def log(self, stage: str, iteration: int, values: dict[str, float]) -> None:
-        """Append numbers to ``metrics.jsonl`` and TensorBoard."""
-        line = {"stage": stage, "iteration": iteration} | {name: round(value, 6) for name, value in values.items()}
-        with (self.folder / "metrics.jsonl").open("a") as file:
+    def log(self, stage: str, iteration: int, values: dict[str, float], clock: dict[str, float], seen: Sights) -> None:
+        """Append numbers to ``metrics.jsonl`` and TensorBoard; there also what the clock says, and pictures.
+
+        A deterministic run that was stopped and went on has the same ``metrics.jsonl`` as one that was not.
+        """
+        line = {"stage": stage, "iteration": iteration} | {name: _rounded(value) for name, value in values.items()}
+        with (self.folder / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if self._events is None:
+        events = self._writer(stage)
+        for name, value in (values | clock).items():
+            events.add_scalar(name, value, iteration)
+        for tag, image in seen.images.items():
+            events.add_image(tag, image, iteration, dataformats="HWC")
+        for tag, text in seen.texts.items():
+            events.add_text(tag, text, iteration)
+        events.flush()  # before the checkpoint is saved: what goes on from there does not write this again
+
+    def _writer(self, stage: str) -> Any:
+        """Return the event file of a stage; what earlier ones hold of iterations still to come is dropped."""
+        if stage not in self._events:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
-            self._events = SummaryWriter(str(self.folder / "events"))
-        for name, value in values.items():
-            self._events.add_scalar(f"{stage}/{name}", value, iteration)
+            folder = str(self.folder / EVENTS / stage)
+            self._events[stage] = SummaryWriter(folder, purge_step=self._reached.get(stage, 0) + 1)
+        return self._events[stage]
 
     def forget_after(self, stage: str, iteration: int) -> None:
         """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
-        path = self.folder / "metrics.jsonl"
+        self._reached[stage] = iteration
+        if stage in self._events:
+            self._events.pop(stage).close()
+        path = self.folder / METRICS
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line]
             kept = [line for line in lines if not _is_later(line, stage, iteration)]
@@ -130,9 +167,14 @@ class Run:
 
     def close(self) -> None:
         """Flush what is buffered."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        for events in self._events.values():
+            events.close()
+        self._events.clear()
+
+
+def _rounded(value: float) -> float:
+    """Round to six decimals, and below 1 to six digits: learning rates and gradients may be small."""
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
 
 
 def _is_later(line: str, stage: str, iteration: int) -> bool:
@@ -175,28 +217,40 @@ def run_stage(run: Run, stage: Stage) -> None:
     with progress() as bar:
         task = bar.add_task(stage.name, total=stage.iters, completed=iteration, status="")
         sums: dict[str, float] = {}
-        since = 0
+        since, learning_s, begun_s = 0, 0.0, time.perf_counter()
         while iteration < stage.iters:
-            for name, value in stage.learn().items():
+            before_s = time.perf_counter()
+            numbers = stage.learn()  # fetches its numbers, and so waits for the device
+            learning_s += time.perf_counter() - before_s
+            for name, value in numbers.items():
                 sums[name] = sums.get(name, 0.0) + value
             iteration, since = iteration + 1, since + 1
             bar.update(task, completed=iteration)
             if iteration % stage.eval_every and iteration < stage.iters:
                 continue
-            found = stage.validate()
+            validating_s = time.perf_counter()
+            found, seen = stage.validate(), stage.look()
+            ended_s = time.perf_counter()
             values = {name: total / since for name, total in sums.items()}
             if not all(isfinite(value) for value in values.values()):
                 raise InputError(
                     f"{stage.name} diverged before iteration {iteration}: its losses are no numbers any more; "
                     "give another --name and a lower learning rate"
                 )
+            values["optimizer/learning_rate"] = stage.optimizer.param_groups[0]["lr"]
             values |= {f"{split}/{metric}": v for split, row in found.items() for metric, v in row.items()}
-            run.log(stage.name, iteration, values)
+            clock = {
+                "clock/iterations_per_s": since / learning_s,
+                "clock/iterations_per_s_with_validation": since / (ended_s - begun_s),
+                "clock/validation_s": ended_s - validating_s,
+            }
+            run.log(stage.name, iteration, values, clock, seen)
             _save(run, stage, iteration, found, scores)
             status = _status(stage, found)
             bar.update(task, status=status)
-            logger.info("%s %d/%d  %s", stage.name, iteration, stage.iters, status)
-            sums, since = {}, 0
+            speed = f"{clock['clock/iterations_per_s']:.3g} iterations/s"
+            logger.info("%s %d/%d  %s  %s", stage.name, iteration, stage.iters, status, speed)
+            sums, since, learning_s, begun_s = {}, 0, 0.0, ended_s
 
 
 def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:
