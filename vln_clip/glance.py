@@ -11,8 +11,8 @@ import numpy as np
 from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import Walks
+from vln_clip.events import Sights
 from vln_clip.records import Episode, view_elevation_rad, view_heading_rad
-from vln_clip.run import Sights
 from vln_clip.tasks.metrics import NAV_ERROR, NDTW, SUCCESS_RATE, Scores
 from vln_clip.viewer import lettering
 from vln_clip.viewer.figure import map_array
@@ -20,9 +20,9 @@ from vln_clip.viewer.traces import Trace
 
 NUM_WALKS = 3  # maps per split
 NUM_DESCRIBED = 3  # paths per split, each in all languages
-SIZE_PX, TEXT_PX, EDGE_PX, MOST_LINES = 480, 14, 8, 6
-INK = (26, 26, 26)
-LEGEND = "pale band: annotated path; ★ goal; dashed circle: 3 m around it; ○ start; line: the agent, ● where it stopped"
+SIZE_PX, EDGE_PX, MOST_LINES = 350, 6, 8  # TensorBoard shows pictures 350 wide
+INK, GRAY = (26, 26, 26), (95, 104, 113)
+LEGEND = "○ start, ★ goal with 3 m around it; broad band: the annotated path; line: the agent"
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def walks(seen: Mapping[str, Sequence[Trace]], graph: NavTables) -> Sights:
         for shown in traces:
             episode = shown.episode
             images[f"walks/{split}_{episode.instr_id}"] = captioned_map(shown, graph)
-            rows.append((episode.instr_id, episode.instruction, outcome(shown)))
-        texts[f"walks/{split}"] = markdown(("episode", "instruction", "outcome"), rows) + f"\n\nThe maps: {LEGEND}.\n"
+            rows.append((f"{episode.instr_id}: {episode.instruction}", outcome(shown)))
+        texts[f"walks/{split}"] = markdown(("instruction", "what the agent did"), rows)
     return Sights(images, texts)
 
 
@@ -89,8 +89,8 @@ def descriptions(seen: Mapping[str, Sequence[Description]]) -> Sights:
     """Return a table per split of what the speaker wrote beside what somebody wrote."""
     texts = {}
     for split, written in seen.items():
-        rows = [(d.episode.path_id, d.episode.language, d.text, d.episode.instruction) for d in written]
-        texts[f"descriptions/{split}"] = markdown(("path", "language", "the speaker wrote", "a person wrote"), rows)
+        rows = [(f"path {d.episode.path_id}, {d.episode.language}: {d.text}", d.episode.instruction) for d in written]
+        texts[f"descriptions/{split}"] = markdown(("what the speaker wrote", "the reference"), rows)
     return Sights(texts=texts)
 
 
@@ -100,11 +100,11 @@ def outcome(shown: Trace) -> str:
     error_m, ndtw, moves = shown.metrics[NAV_ERROR], shown.metrics[NDTW], len(shown.viewpoints) - 1
     result = "success" if shown.metrics[SUCCESS_RATE] else "failure"
     counted = f"{moves} move" + "s" * (moves != 1)
-    return f"{result}: {error_m:.1f} m from the goal after {counted}, nDTW {100 * ndtw:.0f} %"
+    return f"{result}: {error_m:.1f} m from the goal, {counted}, nDTW {100 * ndtw:.0f} %"
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table; TensorBoard makes columns of few letters too narrow to read."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 
@@ -117,21 +117,26 @@ def _cell(text: str) -> str:
 def captioned_map(shown: Trace, graph: NavTables) -> np.ndarray:
     """Return the map of a walk with its outcome and instruction below, (H, W, 3) uint8."""
     drawn = map_array([shown], graph, SIZE_PX)
-    blocks = [_text_rows(outcome(shown), drawn.shape[1]), _text_rows(shown.episode.instruction, drawn.shape[1])]
-    return np.concatenate([drawn, *filter(len, blocks), np.full((EDGE_PX, drawn.shape[1], 3), 255, np.uint8)])
+    blocks = [
+        _text_rows(outcome(shown), 12, INK),
+        _text_rows(shown.episode.instruction, 12, INK),
+        _text_rows(LEGEND, 10, GRAY),
+        np.full((EDGE_PX, SIZE_PX, 3), 255, np.uint8),
+    ]
+    return np.concatenate([drawn, *blocks])
 
 
-def _text_rows(text: str, width_px: int) -> np.ndarray:
-    """Return black text on white, (h, width_px, 3) uint8; h is 0 where no font has the letters."""
+def _text_rows(text: str, size_px: int, color: tuple[int, int, int]) -> np.ndarray:
+    """Return text on white, (h, SIZE_PX, 3) uint8; h is 0 where no font has the letters."""
     file = lettering.find_font(text)
     if file is None:
-        return np.zeros((0, width_px, 3), np.uint8)
-    lines = lettering.wrap(text, lettering.open_font(file, TEXT_PX), width_px - 2 * EDGE_PX)
+        return np.zeros((0, SIZE_PX, 3), np.uint8)
+    lines = lettering.wrap(text, lettering.open_font(file, size_px), SIZE_PX - 2 * EDGE_PX)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], lines[MOST_LINES - 1] + " …"]
-    letters = lettering.lines_picture(lines, file, TEXT_PX, INK)[:, : width_px - EDGE_PX]
+    letters = lettering.lines_picture(lines, file, size_px, color)[:, : SIZE_PX - EDGE_PX]
     opaque = letters[..., 3:] / 255  # (h, w, 1)
-    shown = np.full((len(letters), width_px, 3), 255, np.uint8)
+    shown = np.full((len(letters), SIZE_PX, 3), 255, np.uint8)
     columns = slice(EDGE_PX, EDGE_PX + letters.shape[1])
     shown[:, columns] = (opaque * letters[..., :3] + (1 - opaque) * 255).round().astype(np.uint8)
     return shown

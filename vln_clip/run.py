@@ -10,13 +10,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vln_clip import __version__, checkpoint, files
 from vln_clip.config import TrainConfig, changed_fields, filled
 from vln_clip.errors import InputError
+from vln_clip.events import Events, Sights
 from vln_clip.log import logger, progress
 
 LAST = "last"
@@ -41,19 +41,6 @@ class Best:
     split: str
     metric: str
     sign: float = 1.0
-
-
-@dataclass(frozen=True)
-class Sights:
-    """What TensorBoard shows of a validation beside numbers.
-
-    Attributes:
-        images: ``{tag: (H, W, 3) uint8 RGB}``.
-        texts: ``{tag: Markdown}``.
-    """
-
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -115,8 +102,7 @@ class Run:
                 )
         else:
             files.save_json(saved, ours)
-        self._events: dict[str, Any] = {}  # a writer per stage: TensorBoard drops the events of a folder together
-        self._reached: dict[str, int] = {}
+        self._events = Events(self.folder / EVENTS)
 
     @property
     def results_file(self) -> Path:
@@ -135,29 +121,11 @@ class Run:
         line = {"stage": stage, "iteration": iteration} | {name: _rounded(value) for name, value in values.items()}
         with (self.folder / METRICS).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        events = self._writer(stage)
-        for name, value in (values | clock).items():
-            events.add_scalar(name, value, iteration)
-        for tag, image in seen.images.items():
-            events.add_image(tag, image, iteration, dataformats="HWC")
-        for tag, text in seen.texts.items():
-            events.add_text(tag, text, iteration)
-        events.flush()  # before the checkpoint is saved: what goes on from there does not write this again
-
-    def _writer(self, stage: str) -> Any:
-        """Return the event file of a stage; what earlier ones hold of iterations still to come is dropped."""
-        if stage not in self._events:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
-            folder = str(self.folder / EVENTS / stage)
-            self._events[stage] = SummaryWriter(folder, purge_step=self._reached.get(stage, 0) + 1)
-        return self._events[stage]
+        self._events.write(stage, iteration, values | clock, seen)
 
     def forget_after(self, stage: str, iteration: int) -> None:
         """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
-        self._reached[stage] = iteration
-        if stage in self._events:
-            self._events.pop(stage).close()
+        self._events.go_on_after(stage, iteration)
         path = self.folder / METRICS
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line]
@@ -167,9 +135,7 @@ class Run:
 
     def close(self) -> None:
         """Flush what is buffered."""
-        for events in self._events.values():
-            events.close()
-        self._events.clear()
+        self._events.close()
 
 
 def _rounded(value: float) -> float:
