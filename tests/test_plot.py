@@ -12,6 +12,7 @@ from PIL import Image
 from vln_clip import log, plot
 from vln_clip.config import PRESETS
 from vln_clip.curves import Curve, group_runs, half_width, make_curve, read_run
+from vln_clip.curves_figure import make_figure
 from vln_clip.errors import InputError
 
 # Three seeds: success rates 0.1, 0.2, 0.3 at iteration 10; 0.4, 0.5, 0.6 at 20; 0.3, 0.7, 0.5 at 30.
@@ -152,6 +153,21 @@ def test_curves_are_drawn(runs, tmp_path, ending):
         run_plot(*runs, blind, "--out", out, "--smooth", "3")
         assert out.read_bytes() == content
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_panels_show_every_curve_and_no_impossible_value(tmp_path):
+    # On val_seen the curves lie elsewhere; the intervals of two seeds reach below 0 and above 100 %.
+    def curve(split, values):
+        return Curve("x", "follower", f"{split}/spl", np.arange(2), np.array(values), np.array([-1, -1]))
+
+    panels = [[curve("val_unseen", [[0.0, 0.1], [0.2, 0.3]])], [curve("val_seen", [[0.7, 0.9], [0.9, 0.95]])]]
+    figure = make_figure(panels, 2, "", 1)
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        assert -10 < low <= 0
+        assert 92.5 < high < 110
+        (line,) = (line for line in axis.lines if len(line.get_xdata()) == 2)
+        assert low < min(line.get_ydata()) < max(line.get_ydata()) < high
 
 
 def test_a_single_run_has_no_band_to_explain(runs, tmp_path):

@@ -42,14 +42,15 @@ def draw_curves(path: Path, panels: Sequence[Sequence[Curve]], num_splits: int, 
     from matplotlib import rc_context  # a second to import, only for pictures
 
     with rc_context(_STYLE):
-        figure = _make_figure(panels, num_splits, title, window)
+        figure = make_figure(panels, num_splits, title, window)
         kind = path.suffix.lower()[1:]
         write_atomically(
             path, lambda temporary: figure.savefig(temporary, format=kind, dpi=_DPI, metadata=_METADATA[kind])
         )
 
 
-def _make_figure(panels: Sequence[Sequence[Curve]], num_splits: int, title: str, window: int) -> "Figure":
+def make_figure(panels: Sequence[Sequence[Curve]], num_splits: int, title: str, window: int) -> "Figure":
+    """Lay out panels and legend; arguments as for ``draw_curves``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -71,10 +72,11 @@ def _make_figure(panels: Sequence[Sequence[Curve]], num_splits: int, title: str,
     for number, (axis, curves) in enumerate(zip(axes.flat, panels, strict=False)):
         _draw_panel(axis, curves, names, window)
         _name_panel(axis, curves[0], first=number < columns, left=number % columns == 0, grid=num_splits > 1)
-        _keep_possible(axis, curves[0])
         if number + columns >= len(panels):
             axis.set_xlabel("iteration")
             axis.tick_params(labelbottom=True)
+    for axis, curves in zip(axes.flat, panels, strict=False):  # that ends autoscaling, also of panels beside
+        _keep_possible(axis, curves[0])
     figure.suptitle(title, fontsize=9, fontweight="bold")
     look: dict[str, Any] = {"loc": "lower center", "ncols": legend_columns, "frameon": False, "handlelength": 2.6}
     figure.legend(handles=handles, **look)
