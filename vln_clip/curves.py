@@ -163,8 +163,11 @@ def _data(folder: Path, stages: Iterable[str]) -> dict[str, str]:
     for stage in stages:
         file = folder / CHECKPOINTS / stage / LAST / "checkpoint.json"
         if file.is_file():
-            header = json.loads(file.read_text())
-            return {split: version["sha256"] for split, version in header.get("data", {}).items()}
+            try:
+                header = json.loads(file.read_text())
+                return {split: version["sha256"] for split, version in header["data"].items()}
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
     return {}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-NUM_COLORS = 32  # of pictures: a third of the bytes of full color, and a long run has thousands
+NUM_COLORS = 64  # of pictures: a third of the bytes of full color, and a long run has thousands
 
 
 @dataclass(frozen=True)
