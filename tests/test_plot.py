@@ -88,6 +88,8 @@ def test_labels_are_made_of_what_differs(tmp_path):
     assert [group.label for group in groups_of(folders[1:3], ["features"])] == ["blind", "pixels"]
     pooled = groups_of(folders, ["features"])
     assert [(group.label, len(group.runs)) for group in pooled] == [("pixels", 3), ("blind", 1)]
+    (everything,) = groups_of(folders, ["dataset"])
+    assert (everything.label, len(everything.runs)) == ("demo", 4)
     lr = write_run(tmp_path / "e", (0.1,), features="pixels", follower=replace(PRESETS["demo"].follower, lr=0.5))
     assert [group.label for group in groups_of([folders[0], lr])] == ["lr 0.001", "lr 0.5"]
 
@@ -148,7 +150,7 @@ def test_curves_are_drawn(runs, tmp_path, ending):
             assert (np.abs(picture.astype(int) - color).sum(1) < 10).sum() > 100
     if ending == "svg":
         words = " ".join(re.findall(r"<text[^>]*>(.*?)</text>", content.decode()))
-        said = ("clip_rn50x4 (n = 3)", "blind (n = 1)", "95 % t-interval", "best checkpoint of each seed", "SR %")
+        said = ("clip_rn50x4 (n = 3)", "blind (n = 1)", "95 % t-interval", "best checkpoint of each run", "SR %")
         assert all(text in words for text in (*said, "val_unseen", "val_seen", "running means over 3 validations"))
         run_plot(*runs, blind, "--out", out, "--smooth", "3")
         assert out.read_bytes() == content
@@ -218,6 +220,7 @@ def test_wrong_runs_are_told(runs, tmp_path, capsys):
     )
     assert re.search(r"but holds runs \(s1, s2, s3\); name them, e.g. \S+/\*", refused(capsys, tmp_path))
     copy = write_run(tmp_path / "copy", (0.1,), seed=1)
+    assert "vln-clip plot needs the folder of a run, got none" in refused(capsys)
     assert re.search(r"must have different seeds, got \S+/s1 and \S+/copy with seed 1", refused(capsys, *runs, copy))
     other = write_run(tmp_path / "other", (0.1,), dataset="r2r")
     message = refused(capsys, *runs, other)

@@ -194,16 +194,17 @@ def group_runs(runs: Sequence[TrainedRun], by: Sequence[str] = ()) -> list[Group
         for members in groups.values():
             _require_other_seeds(members)
     varied = [name for name in kept if len({json.dumps(m[0].settings.get(name)) for m in groups.values()}) > 1]
-    return [Group(_label(members[0], varied), members) for members in groups.values()]
+    named = varied or kept[:MOST_NAMED] if by else varied or ["features"]
+    return [Group(_label(members[0], named), members) for members in groups.values()]
 
 
-def _label(run: TrainedRun, varied: Sequence[str]) -> str:
-    """Name a group by the settings in which groups differ."""
-    if len(varied) > MOST_NAMED:
+def _label(run: TrainedRun, named: Sequence[str]) -> str:
+    """Name a group by some of its settings."""
+    if len(named) > MOST_NAMED:
         return run.folder.resolve().name
-    plain = ("features", "language")
+    plain = ("features", "language", "dataset")
     words = []
-    for name in sorted(varied or ["features"], key=lambda name: (name not in plain, name)):
+    for name in sorted(named, key=lambda name: (name not in plain, name)):
         value = run.settings.get(name)
         if name in plain:
             words.append("blind" if value == "none" else str(value).rpartition("/")[2])

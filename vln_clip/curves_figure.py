@@ -168,9 +168,9 @@ def _legend(
         color, line = _style(number)
         handles.append(Line2D([], [], color=color, linestyle=line, linewidth=1.5, label=f"{said} ({runs})"))
     if largest > 1:
-        handles.append(Patch(color=_FAINT, alpha=2 * _BAND, label="mean over n seeds, 95 % t-interval"))
+        handles.append(Patch(color=_FAINT, alpha=2 * _BAND, label="mean over n runs, 95 % t-interval"))
     if any((curve.best >= 0).any() for panel in panels for curve in panel):
-        of_each = " of each seed" if largest > 1 else ""
+        of_each = " of each run" if largest > 1 else ""
         label = f"best checkpoint{of_each} (by val_unseen)"
         handles.append(Line2D([], [], label=label, **_best_mark(INK)))
     if window > 1:

@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
         picture_kind(config.out, ENDINGS, "--out")
     if config.smooth < 1 or config.smooth % 2 == 0:
         raise InputError(f"--smooth must be an odd number of validations, 1 for none, got {config.smooth}")
+    if not config.runs:
+        raise InputError("vln-clip plot needs the folder of a run, got none; name one or several, e.g. runs/*")
     runs = [read_run(folder) for folder in {path.resolve(): path for path in config.runs}.values()]
     groups = group_runs(runs, config.group_by)
     panels, num_splits = choose_panels(config, groups)
@@ -159,9 +161,7 @@ def as_csv(curves: Sequence[Curve]) -> str:
 
 def _print_table(panels: Sequence[Sequence[Curve]]) -> None:
     """Print of every curve the value at the best checkpoint, the best one and the last one, and where."""
-    shown = rich.table.Table(
-        title="mean ± half of the 95 % t-interval over n seeds, at iteration", title_justify="left"
-    )
+    shown = rich.table.Table(title="mean ± half of the 95 % t-interval over n runs, at iteration", title_justify="left")
     for heading in ("", "curve", "n"):
         shown.add_column(heading, justify="right" if heading == "n" else "left", no_wrap=True)
     for heading in ("best checkpoint", "best", "last"):
