@@ -188,6 +188,14 @@ def test_stages_stand_beside_each_other(runs, tmp_path):
     assert "clip_rn50x4, back_translated (n = 1)" in text
 
 
+def test_the_speaker_s_loss_is_of_splits_and_of_learning(runs):
+    present = ["loss/word", "val_unseen/bleu", "val_unseen/loss", "val_seen/bleu", "val_seen/loss"]
+    of_splits = ["val_unseen/loss", "val_seen/loss"]
+    config = plot.PlotConfig((runs[0],))
+    assert plot.choose_keys(config, present) == (["val_unseen/bleu", "val_seen/bleu", *of_splits], 2)
+    assert plot.choose_keys(replace(config, metric=("loss",)), present) == ([*of_splits, "loss/word"], 1)
+
+
 def test_a_run_that_is_being_written_is_read_as_far_as_it_is(runs):
     with (runs[0] / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "follower", "iter')

@@ -122,10 +122,9 @@ def choose_keys(config: PlotConfig, present: Sequence[str]) -> tuple[list[str], 
     for name in config.metric or [metric for metric in FIRST_METRICS if metric in metrics]:
         if name in present:
             keys.append(name)
-        elif name in groups and not (name in metrics and config.split):
-            keys += [f"{name}/{number}" for number in by_split[name]]
-        elif name in metrics:
+        elif name in groups or name in metrics:  # a speaker's loss is both
             keys += [f"{split}/{name}" for split in shown if name in by_split[split]]
+            keys += [f"{name}/{number}" for number in by_split[name] if config.metric] if name in groups else []
         else:
             group = [key for key in present if "/" in name and key.startswith(name.partition("/")[0] + "/")]
             raise unknown_name("--metric", name, group or [*metrics, *groups])
