@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from vln_clip import config, log, results, setting, train
+from vln_clip import config, context, log, results, setting, train
 from vln_clip.job import Job, open_job
 from vln_clip.run import LAST, Run
 
@@ -87,7 +87,8 @@ def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
         found[which] = {}
         for stage in ("follower", "back_translated", "continued"):
             follower = results.load_stage(job, stage, which, job.world)
-            scores = results.score_split(job, job.world, follower, setting.VALIDATION[0])
+            table, max_action = job.setting.table(setting.VALIDATION[0]), job.config.follower.max_action
+            scores, _ = context.score_agent(job.world, table, follower, max_action)
             found[which][stage] = scores["success_rate"]
         log.logger.info("seed %d %s: %s", seed, which, {k: round(100 * v, 1) for k, v in found[which].items()})
     return found

@@ -77,7 +77,9 @@ def test_the_gradient_reaches_every_parameter(tmp_path, monkeypatch, width):
     for name, parameter in follower.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-    assert set(numbers) == {"loss/reinforcement", "rollout/entropy_nat", "rollout/reward", "rollout/steps"}
+    parts = ("loss/policy", "loss/value", "loss/entropy")
+    assert set(numbers) == {"loss/reinforcement", *parts, "rollout/entropy_nat", "rollout/reward", "rollout/steps"}
+    assert numbers["loss/reinforcement"] == pytest.approx(sum(numbers[part] for part in parts), rel=1e-4, abs=1e-6)
 
 
 def test_the_logit_of_stop_is_zero_and_padding_is_out(tmp_path):
@@ -225,7 +227,8 @@ def test_encoder_and_decoder_are_clipped_each_and_the_critic_is_not(tmp_path, mo
     assert norm("encoder") == pytest.approx(1e-3, rel=1e-2)
     assert norm("decoder") == pytest.approx(1e-3, rel=1e-2)
     assert norm("critic") > 1e-2
-    assert numbers["rollout/decoder_gradient_norm"] > 1e-3
+    assert numbers["optimizer/decoder_gradient_norm"] > 1e-3
+    assert numbers["optimizer/critic_gradient_norm"] == pytest.approx(norm("critic"), rel=1e-4)
 
 
 def test_attention_is_kept_where_it_was_paid_and_without_gradient(tmp_path, monkeypatch):

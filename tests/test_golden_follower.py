@@ -135,7 +135,7 @@ def test_sampled_rollout_equals_the_reference(trace, setting, drop_ended):
     if record.last_hidden is not None:
         bootstrap[record.unfinished] = follower.critic(record.last_hidden, None).detach()
     rewards = setting[0].reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
-    loss = actor_critic_loss(record.action_log_prob, record.entropy, value, rewards, record.mask, bootstrap)
+    loss = actor_critic_loss(record.action_log_prob, record.entropy, value, rewards, record.mask, bootstrap).total
     loss.backward()
     assert int(record.mask.sum()) == run["logs"]["total"][0]
     assert math.isclose(loss.item(), run["loss"], rel_tol=1e-4)

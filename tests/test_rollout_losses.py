@@ -39,13 +39,13 @@ def test_returns_are_discounted_and_start_from_the_bootstrap():
 
 @pytest.mark.parametrize(("normalize", "divisor"), [("total", 5), ("batch", 2), ("none", 1)])
 def test_the_actor_critic_loss_of_a_hand_made_example(normalize, divisor):
-    loss = actor_critic_loss(LOG_PROB, ENTROPY, VALUE, REWARD, MASK, BOOTSTRAP, normalize=normalize)
+    loss = actor_critic_loss(LOG_PROB, ENTROPY, VALUE, REWARD, MASK, BOOTSTRAP, normalize=normalize).total
     assert loss.item() == pytest.approx(TOTAL / divisor, rel=1e-6)
 
 
 def test_the_gradients_of_the_actor_critic_loss():
     log_prob, entropy, value = (x.clone().requires_grad_() for x in (LOG_PROB, ENTROPY, VALUE))
-    actor_critic_loss(log_prob, entropy, value, REWARD, MASK, BOOTSTRAP).backward()
+    actor_critic_loss(log_prob, entropy, value, REWARD, MASK, BOOTSTRAP).total.backward()
     advantage = (RETURNS - VALUE) * MASK
     torch.testing.assert_close(log_prob.grad, -advantage / 5)  # the advantage itself is detached
     torch.testing.assert_close(value.grad, -advantage / 5)  # of (R - V)^2 / 2
@@ -55,8 +55,17 @@ def test_the_gradients_of_the_actor_critic_loss():
 def test_the_weights_of_the_actor_critic_loss():
     plain = {"entropy_weight": 0.0, "value_weight": 0.0, "gamma": 0.0, "normalize": "none"}
     # Without discount R is the reward, but for the bootstrap: A = 1 - 2, 2 - 1 and -1 - 0.5, 1 - 2, 1 - 1.
-    loss = actor_critic_loss(LOG_PROB, ENTROPY, VALUE, REWARD, MASK, BOOTSTRAP, **plain)
+    loss = actor_critic_loss(LOG_PROB, ENTROPY, VALUE, REWARD, MASK, BOOTSTRAP, **plain).total
     assert loss.item() == pytest.approx(0.5 * -1 + 1 * 1 + 0.2 * -1.5 + 0.4 * -1 + 0)
+
+
+def test_the_parts_of_the_actor_critic_loss():
+    loss = actor_critic_loss(LOG_PROB, ENTROPY, VALUE, REWARD, MASK, BOOTSTRAP)
+    # The terms of TOTAL by column, over 5 decisions.
+    assert loss.policy.item() == pytest.approx((0.4 + 1 + 0.1149 + 0.122 + 0.27) / 5, rel=1e-6)
+    assert loss.value.item() == pytest.approx((0.32 + 0.5 + 0.165025125 + 0.0465125 + 0.10125) / 5, rel=1e-6)
+    assert loss.entropy.item() == pytest.approx(-(0.003 + 0.002 + 0.001 + 0.001 + 0.001) / 5, rel=1e-6)
+    assert loss.total.item() == pytest.approx((loss.policy + loss.value + loss.entropy).item(), rel=1e-6)
 
 
 def test_imitation_is_summed_over_steps_and_averaged_over_the_batch():
@@ -164,7 +173,7 @@ def test_leaving_ended_episodes_out_changes_no_loss(tmp_path, monkeypatch, feedb
             bootstrap[record.unfinished] = record.last_hidden.sum(1)
         reward = world.reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
         value = torch.zeros_like(record.entropy).masked_scatter(record.mask, record.hidden.sum(1))
-        rl = actor_critic_loss(record.action_log_prob, record.entropy, value, reward, record.mask, bootstrap)
+        rl = actor_critic_loss(record.action_log_prob, record.entropy, value, reward, record.mask, bootstrap).total
         loss = rl + imitation_loss(record.teacher_log_prob, record.mask)
         follower.zero_grad()
         loss.backward()

@@ -107,7 +107,7 @@ def test_its_learner_takes_steps(toy):
     optimizer = torch.optim.Adam(speaker.parameters(), lr=1e-3)
     sampler, generator = ShuffledSampler(len(table), 8, 0), torch.Generator().manual_seed(0)
     numbers = SpeakerLearner(world, speaker, optimizer, table, sampler, 40.0, generator)()
-    assert set(numbers) == {"loss/word", "rollout/encoder_gradient_norm", "rollout/decoder_gradient_norm"}
+    assert set(numbers) == {"loss/word", "optimizer/encoder_gradient_norm", "optimizer/decoder_gradient_norm"}
     assert all(not torch.equal(value, before[name]) for name, value in speaker.state_dict().items())
 
 

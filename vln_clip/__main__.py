@@ -12,6 +12,7 @@ PROGRAMS = {
     "submit": "write, validate, merge or convert leaderboard submissions",
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect, convert, verify and compare feature files",
+    "plot": "learning curves of runs, with confidence bands over seeds",
     "data": "list, fetch and verify the data folder; build the demo world; make R4R",
     "scenes": "make graph and skyboxes of your own building; check and draw any",
     "mattersim": "run a program that imports MatterSim, without that module",

@@ -66,7 +66,7 @@ class FollowerLearner:
         record = self._roll_out(batch, noise, sample=False)
         loss = weight * imitation_loss(record.teacher_log_prob, record.mask)
         loss.backward()
-        return {"loss/imitation": float(loss.detach())}
+        return fetch({"loss/imitation": loss})
 
     def reinforce(self, batch: Batch, noise: Tensor | None = None) -> dict[str, float]:
         """Add the gradients of a sampled rollout."""
@@ -95,20 +95,28 @@ class FollowerLearner:
             value_weight=c.value_weight,
             normalize=c.normalize,
         )
-        loss.backward()
+        loss.total.backward()
         decisions = record.mask.sum()
-        return {
-            "loss/reinforcement": float(loss.detach()),
-            "rollout/entropy_nat": float((record.entropy * record.mask).sum().detach() / decisions),
-            "rollout/reward": float((reward * record.mask).sum() / len(batch.goal)),
-            "rollout/steps": float(decisions / len(batch.goal)),
-        }
+        return fetch(
+            {
+                "loss/reinforcement": loss.total,  # the sum of the next three
+                "loss/policy": loss.policy,
+                "loss/value": loss.value,
+                "loss/entropy": loss.entropy,
+                "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
+                "rollout/reward": (reward * record.mask).sum() / len(batch.goal),
+                "rollout/steps": decisions / len(batch.goal),
+            }
+        )
 
     def update(self) -> dict[str, float]:
         """Clip encoder and decoder, each by itself, and step; the critic is not clipped (P10)."""
         norms = clip_each(self.follower, ("encoder", "decoder"), self.config.clip_norm)
+        critic = [p.grad.norm() for p in self.follower.critic.parameters() if p.grad is not None]
+        if critic:  # imitation alone teaches it nothing
+            norms[norm_name("critic")] = torch.stack(critic).norm()
         self.optimizer.step()
-        return norms
+        return fetch(norms)
 
     def _roll_out(self, batch: Batch, noise: Tensor | None, sample: bool) -> Rollout:
         return roll_out(
@@ -200,16 +208,22 @@ class SpeakerLearner:
         loss.backward()
         norms = clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm)
         self.optimizer.step()
-        return {"loss/word": float(loss.detach())} | norms
+        return fetch({"loss/word": loss} | norms)
 
 
-def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str, float]:
+def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str, Tensor]:
     """Clip the gradient norm of each named part by itself and return the norms before."""
-    found = {}
-    for name in names:
-        total = nn.utils.clip_grad_norm_(model.get_submodule(name).parameters(), norm)
-        found[f"rollout/{name}_gradient_norm"] = float(total)
-    return found
+    return {norm_name(name): nn.utils.clip_grad_norm_(model.get_submodule(name).parameters(), norm) for name in names}
+
+
+def norm_name(part: str) -> str:
+    """Return what the gradient norm of a part of a model, before clipping, is called."""
+    return f"optimizer/{part}_gradient_norm"
+
+
+def fetch(numbers: dict[str, Tensor]) -> dict[str, float]:
+    """Bring scalars from the device, all at once: each fetch waits for the device."""
+    return dict(zip(numbers, torch.stack([number.detach() for number in numbers.values()]).tolist(), strict=True))
 
 
 def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:

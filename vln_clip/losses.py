@@ -1,5 +1,7 @@
 """Losses as pure functions of recorded decisions (specification §5.2, §6.2)."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +40,23 @@ def discounted_returns(reward: Tensor, mask: Tensor, bootstrap: Tensor, gamma: f
     return returns
 
 
+@dataclass(frozen=True, eq=False)
+class ActorCriticLoss:
+    """The loss, a scalar to differentiate, and what it is the sum of, detached: for people to look at.
+
+    Attributes:
+        total: the loss.
+        policy: what makes better actions likelier.
+        value: weighted squared error of the critic.
+        entropy: weighted entropy bonus, 0 or negative.
+    """
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+
+
 def actor_critic_loss(
     action_log_prob: Tensor,
     entropy: Tensor,
@@ -50,7 +69,7 @@ def actor_critic_loss(
     entropy_weight: float = 0.01,
     value_weight: float = 0.5,
     normalize: str = "total",
-) -> Tensor:
+) -> ActorCriticLoss:
     """Return EnvDrop's advantage actor-critic loss; value gradients reach decoder and encoder.
 
     Args:
@@ -64,16 +83,15 @@ def actor_critic_loss(
         entropy_weight: weight of the entropy bonus.
         value_weight: weight of the squared error of the critic.
         normalize: divide by the number of decisions (``total``), by the batch size (``batch``), or not (``none``).
-
-    Returns:
-        Scalar.
     """
     returns = discounted_returns(reward, mask, bootstrap, gamma)
     advantage = (returns - value).detach()
-    per_step = -action_log_prob * advantage + value_weight * (returns - value) ** 2 - entropy_weight * entropy
-    total = (per_step * mask).sum()
+    policy, critic = -action_log_prob * advantage, value_weight * (returns - value) ** 2
+    bonus = entropy_weight * entropy
     divisors: dict[str, int | Tensor] = {"total": mask.sum(), "batch": mask.shape[1], "none": 1}
-    return total / divisors[normalize]
+    divisor = divisors[normalize]
+    parts = (torch.stack([policy, critic, -bonus]).detach() * mask).sum((1, 2)) / divisor
+    return ActorCriticLoss(((policy + critic - bonus) * mask).sum() / divisor, parts[0], parts[1], parts[2])
 
 
 def word_loss(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, criteria
 from vln_clip.records import Episode
-from vln_clip.rollout import Agent
 from vln_clip.run import LAST
 from vln_clip.setting import TRAIN, build_follower
 from vln_clip.tasks.formats import find_format
@@ -25,11 +24,6 @@ BACK_TRANSLATED, PRE_EXPLORED = "back_translated", "pre_explored"
 
 # A larger training split (RxR, R4R) is scored on so many of its instructions: its scores are only looked at.
 MOST_OF_TRAIN = 20_000
-
-
-def score_split(job: Job, world: Navigation, agent: Agent, split: str) -> dict[str, float]:
-    """Walk a whole split and return its metrics."""
-    return score_agent(world, job.setting.table(split), agent, job.config.follower.max_action)[0]
 
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:

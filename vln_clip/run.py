@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from vln_clip import __version__, checkpoint, files
 from vln_clip.config import TrainConfig, changed_fields, filled
 from vln_clip.errors import InputError
+from vln_clip.events import Events, Sights
 from vln_clip.log import logger, progress
 
 LAST = "last"
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+EVENTS = "events"
 PLACES = ("runs", "device", "simulator", "cross_check")  # not what is trained: they may change on the way
 
 
@@ -55,6 +59,7 @@ class Stage:
         samplers: what draws the batches.
         generator: source of dropout and sampling.
         header: JSON values that every checkpoint of the stage carries.
+        look: called after a validation, returns what is to be looked at.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Stage:
     samplers: Mapping[str, Sampler]
     generator: torch.Generator
     header: dict[str, Any] = field(default_factory=dict)
+    look: Callable[[], Sights] = Sights
 
 
 class Run:
@@ -96,7 +102,7 @@ class Run:
                 )
         else:
             files.save_json(saved, ours)
-        self._events: Any = None
+        self._events = Events(self.folder / EVENTS)
 
     @property
     def results_file(self) -> Path:
@@ -107,21 +113,20 @@ class Run:
         """Return the folder of a checkpoint."""
         return self.folder / CHECKPOINTS / stage / which
 
-    def log(self, stage: str, iteration: int, values: dict[str, float]) -> None:
-        """Append numbers to ``metrics.jsonl`` and TensorBoard."""
-        line = {"stage": stage, "iteration": iteration} | {name: round(value, 6) for name, value in values.items()}
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self._events is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+    def log(self, stage: str, iteration: int, values: dict[str, float], clock: dict[str, float], seen: Sights) -> None:
+        """Append numbers to ``metrics.jsonl`` and TensorBoard; there also what the clock says, and pictures.
 
-            self._events = SummaryWriter(str(self.folder / "events"))
-        for name, value in values.items():
-            self._events.add_scalar(f"{stage}/{name}", value, iteration)
+        A deterministic run that was stopped and went on has the same ``metrics.jsonl`` as one that was not.
+        """
+        line = {"stage": stage, "iteration": iteration} | {name: _rounded(value) for name, value in values.items()}
+        with (self.folder / METRICS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._events.write(stage, iteration, values | clock, seen)
 
     def forget_after(self, stage: str, iteration: int) -> None:
         """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
-        path = self.folder / "metrics.jsonl"
+        self._events.go_on_after(stage, iteration)
+        path = self.folder / METRICS
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line]
             kept = [line for line in lines if not _is_later(line, stage, iteration)]
@@ -130,9 +135,12 @@ class Run:
 
     def close(self) -> None:
         """Flush what is buffered."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        self._events.close()
+
+
+def _rounded(value: float) -> float:
+    """Round to six decimals, and below 1 to six digits: learning rates and gradients may be small."""
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
 
 
 def _is_later(line: str, stage: str, iteration: int) -> bool:
@@ -175,28 +183,40 @@ def run_stage(run: Run, stage: Stage) -> None:
     with progress() as bar:
         task = bar.add_task(stage.name, total=stage.iters, completed=iteration, status="")
         sums: dict[str, float] = {}
-        since = 0
+        since, learning_s, begun_s = 0, 0.0, time.perf_counter()
         while iteration < stage.iters:
-            for name, value in stage.learn().items():
+            before_s = time.perf_counter()
+            numbers = stage.learn()  # fetches its numbers, and so waits for the device
+            learning_s += time.perf_counter() - before_s
+            for name, value in numbers.items():
                 sums[name] = sums.get(name, 0.0) + value
             iteration, since = iteration + 1, since + 1
             bar.update(task, completed=iteration)
             if iteration % stage.eval_every and iteration < stage.iters:
                 continue
-            found = stage.validate()
+            validating_s = time.perf_counter()
+            found, seen = stage.validate(), stage.look()
+            ended_s = time.perf_counter()
             values = {name: total / since for name, total in sums.items()}
             if not all(isfinite(value) for value in values.values()):
                 raise InputError(
                     f"{stage.name} diverged before iteration {iteration}: its losses are no numbers any more; "
                     "give another --name and a lower learning rate"
                 )
+            values["optimizer/learning_rate"] = stage.optimizer.param_groups[0]["lr"]
             values |= {f"{split}/{metric}": v for split, row in found.items() for metric, v in row.items()}
-            run.log(stage.name, iteration, values)
+            clock = {
+                "clock/iterations_per_s": since / learning_s,
+                "clock/iterations_per_s_with_validation": since / (ended_s - begun_s),
+                "clock/validation_s": ended_s - validating_s,
+            }
+            run.log(stage.name, iteration, values, clock, seen)
             _save(run, stage, iteration, found, scores)
             status = _status(stage, found)
             bar.update(task, status=status)
-            logger.info("%s %d/%d  %s", stage.name, iteration, stage.iters, status)
-            sums, since = {}, 0
+            speed = f"{clock['clock/iterations_per_s']:.3g} iterations/s"
+            logger.info("%s %d/%d  %s  %s", stage.name, iteration, stage.iters, status, speed)
+            sums, since, learning_s, begun_s = {}, 0, 0.0, ended_s
 
 
 def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:

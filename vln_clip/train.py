@@ -10,24 +10,20 @@ import torch
 
 from vln_clip import checkpoint, config, envdrop, files, log, setting
 from vln_clip.agents.follower import Follower
-from vln_clip.agents.speaker import Speaker
-from vln_clip.envs.episodes import ShuffledSampler, in_order
-from vln_clip.envs.evaluation import score_walks, walk_split
+from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
-from vln_clip.losses import word_loss
 from vln_clip.report import print_results
 from vln_clip.results import (
     BACK_TRANSLATED,
     BEST,
     PRE_EXPLORED,
     evaluate_all,
-    score_split,
     write_test_submission,
 )
 from vln_clip.run import Best, Run, Stage, run_stage
-from vln_clip.setting import TRAIN, VALIDATION, build_follower, build_speaker
-from vln_clip.tasks.bleu import corpus_bleu
+from vln_clip.setting import TRAIN, build_follower, build_speaker
+from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
 BEST_BLEU = "best_val_unseen_bleu"
 
@@ -111,29 +107,25 @@ def follower_stage(
     if c.train_batches:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(job.seed("train_rows")))
         rows = order[: c.train_batches * c.batch_size]
-    validation = [split for split in VALIDATION if split in job.setting.splits]
-
-    def validate() -> dict[str, dict[str, float]]:
-        learner.follower.eval()
-        found = {split: score_split(job, learner.world, learner.follower, split) for split in validation}
-        if rows is not None:
-            walks = walk_split(learner.world, learner.follower, train, c.max_action, rows=rows)
-            found[TRAIN] = score_walks(learner.world, train, walks)
-        learner.follower.train()
-        return found
-
+    validate = FollowerValidation(job, name, learner.world, learner.follower, rows)
+    best = [
+        Best(f"best_{split}{suffix}", split, metric)
+        for split in validation_splits(job)
+        for suffix, metric in criteria(job)
+    ]
     return Stage(
         name,
         learner.follower,
         learner.optimizer,
         learn,
         validate,
-        [Best(f"best_{split}{suffix}", split, metric) for split in validation for suffix, metric in criteria(job)],
+        best,
         iters,
         eval_every,
         samplers,
         learner.generator,
         job.header(learner.world),
+        validate.look,
     )
 
 
@@ -146,7 +138,7 @@ def train_speaker(job: Job) -> None:
     generator = job.generator("speaker")
     clip = job.config.follower.clip_norm
     learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator)
-    validation = [split for split in VALIDATION if split in job.setting.splits]
+    validate, validation = SpeakerValidation(job, speaker), validation_splits(job)
     best = [Best(f"best_{split}_bleu", split, "bleu") for split in validation]
     best += [Best(f"best_{split}_loss", split, "loss", sign=-1.0) for split in validation]
     stage = Stage(
@@ -154,45 +146,16 @@ def train_speaker(job: Job) -> None:
         speaker,
         optimizer,
         learner,
-        lambda: {split: score_speaker(job, speaker, split) for split in validation},
+        validate,
         best,
         c.speaker_iters,
         c.speaker_eval_every,
         {"train": sampler},
         generator,
         job.header(job.world),
+        validate.look,
     )
     run_stage(job.run, stage)
-
-
-@torch.no_grad()
-def score_speaker(job: Job, speaker: Speaker, split: str) -> dict[str, float]:
-    """Return BLEU of one greedy description per path, and loss and accuracy of words over the whole split."""
-    table, vocabulary = job.setting.table(split), job.setting.vocabulary
-    references: dict[str, list[list[str]]] = {}
-    first: dict[str, int] = {}
-    for row, episode in enumerate(table.episodes):
-        described = f"{episode.path_id} {episode.language}"  # a description in each language
-        references.setdefault(described, []).append(vocabulary.tokenizer.tokenize(episode.instruction))
-        first.setdefault(described, row)
-    written: list[list[str]] = []
-    for rows in in_order(len(first), 128):
-        batch = table.batch(torch.tensor(list(first.values()))[rows])
-        tags = batch.tokens[:, 1] if vocabulary.languages else None
-        walk = job.world.observe_walk(batch)
-        for words in speaker.describe(walk, job.config.speaker.max_decode, first=tags).tolist():
-            written.append([vocabulary.words[i] for i in vocabulary.shrink(words)])
-    loss, correct, count = 0.0, 0, 0
-    for rows in in_order(len(table), 128):
-        batch = table.batch(rows)
-        logits = speaker(job.world.observe_walk(batch), batch.tokens, batch.length)
-        target = batch.tokens[:, 1:]
-        real = target != 0
-        loss += float(word_loss(logits, batch.tokens)) * int(real.sum())
-        correct += int(((logits[:, :-1].argmax(-1) == target) & real).sum())
-        count += int(real.sum())
-    bleu = corpus_bleu(written, list(references.values()))
-    return {"bleu": bleu, "loss": loss / count, "word_accuracy": correct / count}
 
 
 def train_back_translated(

@@ -101,7 +101,7 @@ def draw_furniture(axis: "Axes", low: np.ndarray, high: np.ndarray) -> None:
     width_m, height_m = (high - low).tolist()
     length_m = max((step for step in (0.5, 1, 2, 5, 10, 20, 50) if step <= width_m / 4), default=0.5)
     x, y = low[0] + 0.03 * width_m, low[1] + 0.02 * height_m
-    axis.plot([x, x + length_m], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    axis.plot([x, x + length_m], [y, y], color="black", linewidth=2.5, solid_capstyle="butt", zorder=3)
     axis.annotate(f"{length_m:g} m", (x + length_m / 2, y), (0, 3), textcoords="offset points", fontsize=7, ha="center")
     tail = (high[0] - 0.04 * width_m, y)
     arrow = {"arrowstyle": "<|-", "color": "black", "linewidth": 1.2}

@@ -15,7 +15,7 @@ from vln_clip.viewer.traces import Trace
 
 _SPECIAL = re.compile(r"<[A-Z_]+>|\[[A-Z]+\]|<[^>]*:[^>]*>")  # tokens that stand for no word
 _GLUED = re.compile(r"^[.,;:!?।)\]'’]")  # written without a space before it
-_LIT = (240, 180, 41)
+LIT = (240, 180, 41)
 _SIZES = (1.0, 0.85, 0.72, 0.62)  # of the font, the largest that fits is taken
 
 
@@ -72,7 +72,7 @@ class Caption:
             if weights is not None:  # below all letters: boxes of neighbors overlap
                 for place, word, x in line:
                     box = (x - 0.12 * size, top, x + font.getlength(word) + 0.12 * size, top + 1.25 * size)
-                    pen.rounded_rectangle(box, radius=0.2 * size, fill=pens.mix(_LIT, float(weights[place])))
+                    pen.rounded_rectangle(box, radius=0.2 * size, fill=pens.mix(LIT, float(weights[place])))
             for _, word, x in line:
                 pen.text((x, top + 0.98 * size), word, fill=pens.INK, font=font, anchor="ls")
         for hidden, y in ((shown.start > 0, 0.0), (shown.stop < len(lines), self.size_px[1] - 0.7 * size)):

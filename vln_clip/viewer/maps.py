@@ -133,8 +133,19 @@ def draw_walks(
     _draw_ends(axis, walks, floor, detail, agents)
     if detail:
         _draw_numbers(axis, walks, floor, metres_per_pt)
+        _clear_corners(axis, walks, metres_per_pt)
         draw_furniture(axis, low, high)
     _draw_stairs(axis, walks, floor, detail)
+
+
+def _clear_corners(axis: "Axes", walks: Walks, metres_per_pt: float) -> None:
+    """Blank the graph, not the walks, below scale bar and north arrow."""
+    from matplotlib.patches import Rectangle
+
+    low, high = walks.window
+    bar, needle = (0.32 * float(high[0] - low[0]), 22 * metres_per_pt), (32 * metres_per_pt, 40 * metres_per_pt)
+    for left, (width, height) in ((float(low[0]), bar), (float(high[0]) - needle[0], needle)):
+        axis.add_patch(Rectangle((left, float(low[1])), width, height, facecolor="white", linewidth=0, zorder=2.5))
 
 
 def floor_title(walks: Walks, floor: int) -> str:
@@ -238,9 +249,10 @@ def _draw_ends(axis: "Axes", walks: Walks, floor: int, detail: bool, agents: boo
     for row, trace in reversed(list(enumerate(walks.traces if agents else ()))):
         color, _, mark = agent_style(walks.numbers[row])
         end = int(trace.viewpoints[-1])
-        if walks.floor[end] == floor:  # the first agent's mark lies on top, so it is the smallest
+        if walks.floor[end] == floor:  # of marks at one place the first agent's lies on top, the smallest
             face, edge = ("white", color) if was_cut_off(trace) else (color, "white")
-            width = size * (6.5 + 3 * row)
+            below = sum(int(other.viewpoints[-1]) == end for other in walks.traces[:row])
+            width = size * (8 + 3.5 * below)
             axis.plot(*place[end], mark, markersize=width, markerfacecolor=face, markeredgecolor=edge, zorder=6)
     start = int(walks.traces[0].viewpoints[0])
     if walks.floor[start] == floor:
@@ -270,7 +282,7 @@ def mark_goal(axis: "Axes", place: Sequence[float], size: float = 1.0) -> None:
         place[0],
         place[1],
         "*",
-        markersize=9 * size,
+        markersize=8 * size,
         markerfacecolor=INK,
         markeredgecolor="white",
         markeredgewidth=0.7,

@@ -11,6 +11,8 @@ from PIL import Image
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
+from vln_clip.viewer import pens
+from vln_clip.viewer.captions import LIT
 from vln_clip.viewer.figure import picture_kind
 from vln_clip.viewer.screen import Screen
 from vln_clip.viewer.shots import count_shots, shots
@@ -23,7 +25,8 @@ FORMATS = (".mp4", ".gif")
 _SIZES_PX, _RATES = {"mp4": (1280, 720), "gif": (640, 360)}, {"mp4": 24, "gif": 10}
 _LEAST_PX = 64
 _QUALITY = ["-crf", "20", "-preset", "veryfast", "-movflags", "+faststart", "-f", "mp4"]
-_PALETTE_FRAMES = 8
+_PALETTE_FRAMES = 12
+_FIXED = (pens.INK, pens.PALE, pens.CHOSEN, pens.OTHER, LIT)
 
 
 def write_video(
@@ -120,10 +123,14 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], size_px: tuple[int, int
 
 
 def _palette(screen: Screen, trace: Trace, graph: NavTables, fps: int) -> Image.Image:
-    """Choose 256 colors for all frames by looking at a few: what does not move keeps its color."""
+    """Choose 256 colors for all frames: those of lines and letters, which are few pixels, the others by some frames."""
     every = max(1, count_shots(trace, fps) // _PALETTE_FRAMES)
-    some = [screen.draw(shot) for shot in itertools.islice(shots(trace, graph, fps), 0, None, every)]
-    return Image.fromarray(np.concatenate(some)).quantize(256, Image.Quantize.MEDIANCUT)
+    some = [screen.draw(shot) for shot in itertools.islice(shots(trace, graph, fps), every // 2, None, every)]
+    fixed = [pens.mix(color, weight) for color in _FIXED for weight in (1.0, 0.5)] + [pens.PAPER]
+    found = Image.fromarray(np.concatenate(some)[::4, ::4]).quantize(256 - len(fixed), kmeans=1).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*itertools.chain(*fixed), *(found or [])])
+    return palette
 
 
 def _write_gif(path: Path, frames: Iterator[np.ndarray], palette: Image.Image, fps: int) -> None:
