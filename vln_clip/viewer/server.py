@@ -63,7 +63,9 @@ def serve(
         port = listening.getsockname()[1]
         app = make_app(Live(loaded, split, agent, saliency), page, port)
         address = f"http://{HOST}:{port}/"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=3
+        )
         try:
             _Server(config, address).run(sockets=[listening])
         except KeyboardInterrupt:  # which uvicorn passes on when it has closed its connections
