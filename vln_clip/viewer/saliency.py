@@ -3,7 +3,7 @@
 Grad-CAM with gradients cell by cell (HiResCAM, Draelos and Carin 2020, equation 3), where the score is the
 log-probability of the action and the map the last one that the encoder pools into a view's features. Where that pooling
 is a mean it equals Grad-CAM (Selvaraju et al. 2017), whose average of the gradient forgets where other poolings look:
-in the demo world the action loses a fifth less log-probability by covering what that one marks. The gradient takes in
+in the demo world the action loses a third less log-probability by covering what that one marks. The gradient takes in
 what the agent sees at a place, all around and of its candidates, not what it remembers of earlier places.
 """
 
