@@ -113,6 +113,15 @@ def test_every_decision_gets_heat_maps_and_stays_as_it_was(loaded, traces):
     assert not np.allclose(filled[0].decisions[0].saliency, filled[1].decisions[0].saliency)  # other words
 
 
+def test_a_walk_asked_for_again_encodes_nothing(loaded, traces, monkeypatch):
+    maker = SaliencyMaker(loaded, int(traces[0].viewpoints[0]))
+    first = maker.add(traces[0])
+    monkeypatch.setattr(maker, "_pooled_with_map", None)
+    again = maker.add(traces[0])
+    for one, other in zip(first.decisions, again.decisions, strict=True):
+        assert np.array_equal(one.saliency, other.saliency)
+
+
 def test_forced_actions_are_explained_too(loaded):
     heading, text = 0.0, "Walk to the kitchen."
     given = [trace_instruction(loaded, "beta", "b1", heading, text, "en", (a,), False) for a in (0, 1)]

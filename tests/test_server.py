@@ -136,14 +136,15 @@ def test_the_page_has_all_buildings_and_no_episodes(client, loaded):
     assert list(document["scans"]) == list(loaded.setting.tables.scans)
     assert document["episodes"] == []
     assert document["languages"] == ["en"]
-    assert document["panoramas"] == {"width": 128, "height": 64, "count": 8, "url": "/panorama/{scan}/{viewpoint}.jpg"}
+    size = {"width": 1024, "height": 512, "count": 8}
+    assert document["panoramas"] == size | {"url": "/panorama/{scan}/{viewpoint}.jpg"}
     assert min(document["scans"]["beta"]["panorama"]) >= 0
 
 
 def test_panoramas_are_drawn_on_demand(client):
     answer = client.get("/panorama/beta/b3.jpg")
     assert answer.headers["content-type"] == "image/jpeg"
-    assert Image.open(io.BytesIO(answer.content)).size == (128, 64)
+    assert Image.open(io.BytesIO(answer.content)).size == (1024, 512)
     assert answer.content != client.get("/panorama/beta/b4.jpg").content
     assert answer.content == client.get("/panorama/beta/b3.jpg").content
 

@@ -3,7 +3,7 @@
 Grad-CAM with gradients cell by cell (HiResCAM, Draelos and Carin 2020, equation 3), where the score is the
 log-probability of the action and the map the last one that the encoder pools into a view's features. Where that pooling
 is a mean it equals Grad-CAM (Selvaraju et al. 2017), whose average of the gradient forgets where other poolings look:
-in the demo world the action loses a fifth less log-probability by covering what that one marks. The gradient takes in
+in the demo world the action loses a third less log-probability by covering what that one marks. The gradient takes in
 what the agent sees at a place, all around and of its candidates, not what it remembers of earlier places.
 """
 
@@ -30,13 +30,15 @@ from vln_clip.extract import Skyboxes
 from vln_clip.features import FeatureStore
 from vln_clip.features.extraction import Options, Panorama, fit_views
 from vln_clip.features.locate import PUBLIC_STEMS
+from vln_clip.records import NUM_VIEWS
 from vln_clip.setting import LoadedFollower
 from vln_clip.viewer.panoramas import SkyboxFinder
 from vln_clip.viewer.traces import Decision, Trace
 
 Order = Literal["rgb", "bgr"]
 _MAX_DIFFERENCE = 0.1  # of features made again, relative to those of the store: other weights differ by about 1
-_KEPT_PLACES = 4  # the map of a place, with its graph, takes some 50 MB in a ResNet-50
+_KEPT_PLACES = 2  # the map of a place, with its graph, takes some 50 MB in a ResNet-50
+_KEPT_DECISIONS = 128  # heat maps, some 100 kB each: who walks step by step asks for the same ones again
 
 
 def add_saliency(traces: Sequence[Trace], loaded: LoadedFollower) -> list[Trace]:
@@ -84,6 +86,7 @@ class SaliencyMaker:
         self._finder = SkyboxFinder(loaded.setting.data, loaded.setting.tables)
         self.encoder, self.options, self.columns = self._find_encoder(self._panorama(probe))
         self._pooled_with_map = lru_cache(maxsize=_KEPT_PLACES)(self._encode)
+        self._kept_maps = lru_cache(maxsize=_KEPT_DECISIONS)(self._heat_maps)
 
     def add(self, trace: Trace) -> Trace:
         """Return a trace of this follower with heat maps."""
@@ -102,8 +105,13 @@ class SaliencyMaker:
             (36, h, w) float32 in [0, 1], over whole views in square cells, 1 at the panorama's maximum, 0 where the
             encoder does not look. All 0 where nothing speaks for it.
         """
+        return self._kept_maps(viewpoint, gradient.cpu().numpy().tobytes())
+
+    def _heat_maps(self, viewpoint: int, gradient: bytes) -> np.ndarray:
+        """Return ``heat_maps`` of a gradient (36, D) in float32."""
+        by_views = torch.from_numpy(np.frombuffer(gradient, np.float32).reshape(NUM_VIEWS, -1).copy())
         pooled, grid = self._pooled_with_map(viewpoint)
-        part = gradient[:, self.columns].to(pooled)
+        part = by_views[:, self.columns].to(pooled)
         (by_map,) = torch.autograd.grad(pooled, grid, part, retain_graph=True)  # (36, C, h, w)
         maps = (by_map * grid.detach()).sum(1).relu()
         maps = _over_whole_views(maps, self.options.transform(self.encoder), self.options.size_px(self.encoder))

@@ -33,7 +33,7 @@ from vln_clip.viewer.requests import MAX_BODY_BYTES, MAX_QUERY, RefusalError, Wa
 from vln_clip.viewer.saliency import SaliencyMaker
 from vln_clip.viewer.tracing import trace_instruction
 
-_MAX_WIDTH_PX = 2048  # of a panorama
+_MIN_WIDTH_PX, _MAX_WIDTH_PX = 1024, 2048  # of a panorama; JPEG would coarsen smaller ones visibly
 _KEPT_PANORAMAS = 64  # JPEG files in memory, some 300 kB each
 _MAX_EPISODES = 50  # in one answer
 
@@ -63,7 +63,9 @@ def serve(
         port = listening.getsockname()[1]
         app = make_app(Live(loaded, split, agent, saliency), page, port)
         address = f"http://{HOST}:{port}/"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=3
+        )
         try:
             _Server(config, address).run(sockets=[listening])
         except KeyboardInterrupt:  # which uvicorn passes on when it has closed its connections
@@ -86,7 +88,8 @@ class Live:
         self.saliency = SaliencyMaker(loaded, probe) if saliency else None
         some = places[probe]
         size_px = 0 if some is None else load_skybox(some.folder, some.viewpoint_id).shape[1]
-        self.width_px = min(_MAX_WIDTH_PX, 4 * size_px)  # as many as a skybox has around the horizon
+        # As many pixels as a skybox has around the horizon.
+        self.width_px = 0 if some is None else min(_MAX_WIDTH_PX, max(_MIN_WIDTH_PX, 4 * size_px))
 
     def document(self) -> Json:
         """Return the document of the page: every building, no episodes; panoramas have addresses."""
@@ -241,7 +244,8 @@ def _listen(port: int) -> socket.socket:
     """Return a socket bound to a port of this machine alone."""
     if not 0 <= port <= 65535:
         raise InputError(f"--port must be from 0 (any free one) to 65535, got {port}")
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol must be named: asyncio sends without delay (40 ms) only where it can tell that a socket is TCP.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     if os.name == "posix":  # else a port stays taken for a minute after its server; on Windows it would be shared
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
