@@ -12,7 +12,8 @@ from vln_clip.viewer import lettering
 from vln_clip.viewer.figure import draw_figure, map_array
 from vln_clip.viewer.labels import place_labels
 from vln_clip.viewer.lanes import lane_offsets, lane_points
-from vln_clip.viewer.maps import AGENT_COLORS, Walks, agent_style
+from vln_clip.viewer.maps import AGENT_COLORS, agent_style
+from vln_clip.viewer.walks import Walks
 
 
 @pytest.fixture
@@ -166,6 +167,13 @@ def test_letters_of_no_font_are_left_out_and_told_once(tmp_path, tables, no_syst
     assert "--font" in message
     assert "house, episode 7_0" in said(svg)
     assert not any(letter in svg for letter in HINDI if letter > "z")
+
+
+def test_chinese_is_called_so(tables, no_system_fonts, caplog):
+    logging.getLogger("vln_clip").propagate = True
+    assert lettering.find_font("走到厨房") is None
+    assert "no font on this machine has Chinese letters" in caplog.text
+    assert "fonts-noto-cjk" in caplog.text
 
 
 def test_a_given_font_draws_other_scripts_as_a_picture(tmp_path, tables, no_system_fonts):

@@ -8,8 +8,8 @@ from tests.traces import HINDI, episode, two_floors, walk
 from vln_clip.errors import InputError
 from vln_clip.viewer import sheet
 from vln_clip.viewer.lettering import default_font
-from vln_clip.viewer.maps import Walks
 from vln_clip.viewer.sheet import draw_sheet
+from vln_clip.viewer.walks import Walks
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
 from vln_clip.viewer.footer import draw_footer, footer_height_pt, plan_footer
-from vln_clip.viewer.maps import Walks, draw_walks, floor_title
+from vln_clip.viewer.maps import draw_walks
 from vln_clip.viewer.panels import arrange, new_figure
 from vln_clip.viewer.smallmap import map_array
 from vln_clip.viewer.traces import Trace
+from vln_clip.viewer.walks import Walks, floor_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from vln_clip.records import SUCCESS_RADIUS_M
 from vln_clip.tasks.metrics import NAV_ERROR, NDTW, SUCCESS_RATE
 from vln_clip.viewer.lettering import default_font, draw_lines, find_font, line_height, open_font, wrap
-from vln_clip.viewer.maps import INK, NEAR, REFERENCE, Walks, agent_style, mark_goal, mark_start, was_cut_off
+from vln_clip.viewer.maps import INK, NEAR, REFERENCE, agent_style, mark_goal, mark_start, was_cut_off
 from vln_clip.viewer.traces import Trace
+from vln_clip.viewer.walks import Walks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -57,7 +57,8 @@ def find_font(text: str, given: Path | None = None) -> Path | None:
         lacking = sorted(letters - _characters(default_font()))
         script = unicodedata.name(lacking[0], "other").split()[0].capitalize()
         package = "fonts-noto-cjk" if script in ("Cjk", "Hangul", "Hiragana", "Katakana") else "fonts-noto-core"
-        _warn_once(f"no font on this machine has {script} letters", f"install one (Debian: {package}) or give --font")
+        named = "Chinese" if script == "Cjk" else script
+        _warn_once(f"no font on this machine has {named} letters", f"install one (Debian: {package}) or give --font")
     return found
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vln_clip.viewer.maps import Walks
+from vln_clip.viewer.walks import Walks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,12 +13,13 @@ from vln_clip.tasks.metrics import NAV_ERROR, SUCCESS_RATE
 from vln_clip.viewer import pens
 from vln_clip.viewer.captions import Caption
 from vln_clip.viewer.lettering import default_font, open_font
-from vln_clip.viewer.maps import Walks, was_cut_off
+from vln_clip.viewer.maps import was_cut_off
 from vln_clip.viewer.shots import Shot
 from vln_clip.viewer.sight import Sight
 from vln_clip.viewer.skyboxes import Skyboxes
 from vln_clip.viewer.smallmap import small_map
 from vln_clip.viewer.traces import Trace
+from vln_clip.viewer.walks import Walks
 
 _SIGHT_WIDTH, _SIGHT_HEIGHT, _MAP_HEIGHT = 0.64, 0.77, 0.66  # shares of the frame, and of the height of the sight
 _FINE = 2  # what is drawn over the map is drawn so much larger and reduced

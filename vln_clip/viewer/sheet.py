@@ -13,9 +13,10 @@ from vln_clip.files import write_atomically
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
 from vln_clip.viewer.figure import picture_kind
 from vln_clip.viewer.lettering import default_font, draw_lines, find_font, line_height, open_font, wrap
-from vln_clip.viewer.maps import INK, NODE, REFERENCE, Walks, agent_style, draw_walks, mark_goal, mark_start
+from vln_clip.viewer.maps import INK, NODE, REFERENCE, agent_style, draw_walks, mark_goal, mark_start
 from vln_clip.viewer.panels import fill_room, new_figure
 from vln_clip.viewer.traces import Trace
+from vln_clip.viewer.walks import Walks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vln_clip.connectivity import NavTables
-from vln_clip.viewer.maps import Walks, draw_walks
+from vln_clip.viewer.maps import draw_walks
 from vln_clip.viewer.panels import fill_room, new_figure
 from vln_clip.viewer.traces import Trace
+from vln_clip.viewer.walks import Walks
 
 _DPI = 100.0
 
