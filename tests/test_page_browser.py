@@ -148,6 +148,14 @@ def test_dragging_turns_the_view_and_the_wheel_zooms(tab, address):
     assert pane.screenshot() != turned
 
 
+def test_moves_out_of_sight_are_at_the_edges_and_a_click_turns_there(tab, address):
+    open_page(tab, f"{address}#episode=2_0")  # looks north at place 2; its moves lie west (1) and north (5)
+    tab.wait_for_selector(".pane[data-picture='panorama-2']")
+    tab.locator(".mark-edge").click()
+    wait_until(tab, "Math.abs(Number(document.querySelector('.pane').dataset.heading) + Math.PI / 2) < 0.01")
+    assert tab.locator(".mark[data-candidate]").count() == 1  # now the west is in sight and the north is not
+
+
 def test_touch_turns_the_view(browser, address):
     context = browser.new_context(viewport={"width": 420, "height": 900}, has_touch=True)
     tab = context.new_page()

@@ -129,8 +129,8 @@ const Live = (() => {
 
   function keep(value) {
     kept = value;
-    const [name] = page.agents;
-    change({ agents: kept ? [{ ...name, name: `${name.name}, instruction as typed` }, { name: `kept: “${kept.walk.instruction}”`, about: "" }] : page.agents, both: kept !== null });
+    const about = kept?.walk.instruction;
+    change({ agents: kept ? [{ name: "as typed", about: "with the instruction that stands on the left" }, { name: "kept", about }] : page.agents, both: kept !== null });
     byId("live-kept").replaceChildren(...(kept ? [el("span", { class: "agent-chip agent-1" }, "B"), el("span", { class: "kept-text" }, kept.walk.instruction),
       el("button", { type: "button", title: "let B go", onclick: letGo }, "Remove")] : []));
   }

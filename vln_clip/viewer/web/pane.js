@@ -161,7 +161,7 @@ class Pane {
       chosen: decision.action === decision.candidates.length, reference,
       probability: decision.probabilities?.at(-1) ?? null,
       click: () => this.onChoose(this.agent, decision.candidates.length, "stop here"),
-    });
+    }, !this.usesCompass);
   }
 
   #captionText() {
