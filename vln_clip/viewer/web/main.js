@@ -88,7 +88,7 @@ function preloadNext() {
   }
 }
 
-const THEMES = { auto: "theme: as the system", light: "theme: light", dark: "theme: dark" };
+const THEMES = { auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark" };
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;

@@ -86,7 +86,8 @@ class Pane {
     if (key === null || key === seen) return;
     Pictures.load(key).then((bitmap) => {
       if (this.key !== key) return; // the walk has gone on meanwhile
-      this.renderer ??= new PanoramaCanvas(this.canvas, () => this.#fail("The browser took the graphics away; the compass stands in."));
+      const onLost = () => this.#fail("The browser took the graphics away; the compass stands in.");
+      this.renderer ??= new PanoramaCanvas(this.canvas, onLost);
       this.renderer.setPicture(bitmap);
       this.root.dataset.picture = key;
       this.#animate("fading", smooth && seen !== null && !STILL.matches ? 300 : 0, (part) => { this.renderer.fade = part; });
@@ -106,21 +107,25 @@ class Pane {
   }
 
   #heat() {
-    const wanted = state.overlay === "saliency" ? this.decision.saliency : state.overlay === "views" ? this.decision.views : null;
-    this.heat = wanted && (state.overlay === "saliency" ? Heat.ofSaliency(wanted) : Heat.ofViews(wanted));
+    const { views, saliency } = this.decision;
+    this.heat = null;
+    if (state.overlay === "saliency" && saliency) this.heat = Heat.ofSaliency(saliency);
+    if (state.overlay === "views" && views) this.heat = Heat.ofViews(views);
   }
 
   /** What can be chosen here, with directions, shares and looks. */
   #marks() {
     const { decision } = this;
     const scan = currentScan();
-    const reference = referenceNext(state.episode, walkOf(this.agent), stepWithin(walkOf(this.agent), state.step));
+    const walk = walkOf(this.agent);
+    const step = stepWithin(walk, state.step);
+    const reference = referenceNext(state.episode, walk, step);
     return decision.candidates.map((candidate, k) => {
       const direction = directionTo(scan, decision.place, candidate);
       const probability = decision.probabilities?.[k] ?? null;
       const chosen = decision.action === k;
       const isReference = reference === candidate;
-      const facts = [`${scan.ids[candidate]}`, `${turnInWords(direction.heading - walkOf(this.agent).heading[stepWithin(walkOf(this.agent), state.step)])}, ${number(direction.level_m, 1)} m`];
+      const facts = [scan.ids[candidate], `${turnInWords(direction.heading - walk.heading[step])}, ${number(direction.level_m, 1)} m`];
       if (probability !== null) facts.push(`probability ${number(probability, 3)}`);
       if (chosen) facts.push(decision.forced ? "forced" : "chosen");
       if (isReference) facts.push("the reference goes here");
@@ -141,7 +146,8 @@ class Pane {
     const marks = this.#marks();
     const parts = [];
     if (compass) {
-      parts.push(Compass.draw({ camera: this.camera, decision: this.decision, marks, probabilities: this.decision.probabilities }, size));
+      const { camera, decision } = this;
+      parts.push(Compass.draw({ camera, decision, marks, probabilities: decision.probabilities }, size));
     } else {
       this.renderer?.setHeat(this.heat);
       this.renderer?.draw(this.camera);
@@ -156,7 +162,8 @@ class Pane {
 
   #stopMark(size) {
     const { decision } = this;
-    const reference = referenceNext(state.episode, walkOf(this.agent), stepWithin(walkOf(this.agent), state.step)) === "stop";
+    const walk = walkOf(this.agent);
+    const reference = referenceNext(state.episode, walk, stepWithin(walk, state.step)) === "stop";
     return Arrows.stop(size, {
       chosen: decision.action === decision.candidates.length, reference,
       probability: decision.probabilities?.at(-1) ?? null,
