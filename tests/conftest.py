@@ -35,7 +35,7 @@ def seeing(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path_factory.mktemp("seeing"), patch)
         write_skyboxes(world.data)
-        world.train("--iters", "60", "--eval-every", "30", features="pixels:96")
+        world.train("--no-blind", "--iters", "8", "--eval-every", "8", features="pixels:96")
     return world
 
 

@@ -127,7 +127,7 @@ def test_nothing_but_the_map_is_in_the_graph(network):
 
 
 def test_an_encoder_without_such_a_map_says_so():
-    with pytest.raises(InputError, match="heat maps need an encoder that pools one map.*got other"):
+    with pytest.raises(InputError, match=r"heat maps need an encoder that pools one map.*got other"):
         Other().pooled_with_map(torch.zeros(1, 3, 8, 8))
 
 

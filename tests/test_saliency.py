@@ -184,7 +184,7 @@ def test_features_of_another_making_are_told(loaded, traces):
 
 def test_features_of_no_encoder_are_told(loaded, traces):
     toy = open_store(loaded.setting.data / "features" / "toy.safetensors")
-    with pytest.raises(InputError, match="--saliency needs the encoder of the features; toy: .*encoder"):
+    with pytest.raises(InputError, match=r"--saliency needs the encoder of the features; toy: .*encoder"):
         add_saliency(traces[:1], replace(loaded, stores=[toy]))
 
 

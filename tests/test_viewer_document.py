@@ -259,4 +259,4 @@ def test_viewpoints_without_skybox_are_said(house, tables, tmp_path):
     assert notes == ["1 of 2 viewpoints have no skybox, so no panorama"]
     drawn, notes = draw_panoramas([0, 1], SkyboxFinder(tmp_path, tables), 1e9)
     assert drawn is None
-    assert notes == [f"no panoramas: {tmp_path} has no skyboxes of these buildings"]
+    assert notes == ["no panoramas: the data folder holds no skyboxes of these buildings"]

@@ -8,7 +8,7 @@ from vln_clip.errors import unknown_name
 PROGRAMS = {
     "train": "train follower, speaker and back-translated follower; evaluate; write the submission",
     "evaluate": "score checkpoints and prediction files, with context; compare them",
-    "visualize": "show how agents walk, in a page that opens anywhere; side by side",
+    "visualize": "show how agents walk: page, map, video, contact sheet; or live in a browser",
     "submit": "write, validate, merge or convert leaderboard submissions",
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect, convert, verify and compare feature files",

@@ -10,7 +10,7 @@ import torch
 from vln_clip.errors import InputError, suggestion
 from vln_clip.records import Prediction
 from vln_clip.scoring import BEST, Options, common_dataset, find_checkpoint, load, open_file, stem_of
-from vln_clip.setting import LoadedFollower, Setting
+from vln_clip.setting import AUTO, LoadedFollower, Setting, find_dataset, run_of
 from vln_clip.tasks.split import split_name
 from vln_clip.tasks.strangers import other_splits
 from vln_clip.viewer.document import ShownAgent
@@ -76,7 +76,7 @@ def open_agents(paths: Sequence[Path], options: Options) -> list[OpenedAgent]:
     if twice is not None:
         raise InputError(f"agents side by side must be different ones, got {twice} twice")
     if options.dataset == "auto":
-        options = replace(options, dataset=common_dataset(paths, "agents side by side") or "auto")
+        options = replace(options, dataset=common_dataset(paths, "agents side by side") or find_dataset(AUTO))
     opened: dict[Path, OpenedAgent] = {}
     names = dict(zip(paths, _names(paths), strict=True))
     for path in sorted(paths, key=lambda path: not path.is_dir()):  # runs first: they know their language
@@ -126,16 +126,29 @@ def _open(path: Path, name: str, options: Options) -> OpenedAgent:
     """Open one agent."""
     if not path.is_dir():
         predictions, data = open_file(path, options)
-        return OpenedAgent(name, f"prediction file {path}", path, data, predictions=predictions)
+        return OpenedAgent(name, f"prediction file {path.name}", path, data, predictions=predictions)
     folder = find_checkpoint(path)
     loaded = load(folder, options)
+    run = run_of(folder)
     which = "best on val_unseen" if folder.name == BEST else folder.name
-    about = f"{loaded.header['stage']} at iteration {loaded.header['iteration']} ({which}) of {path}"
+    where = "" if run is None else f" of the run {run.name}"
+    about = f"{loaded.header['stage']} at iteration {loaded.header['iteration']} ({which}){where}"
     return OpenedAgent(name, f"{about}, {loaded.features} features", path, loaded.setting, loaded)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return a name per agent: the last part of its path, or all of it where two are called the same."""
-    short = [path.absolute().name if path.is_dir() else stem_of(path) for path in paths]
+    """Return a name per agent: a short one, or all of its path where two would be called the same."""
+    short = [_short_name(path) for path in paths]
     counts = Counter(short)
     return [str(path) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
+
+
+def _short_name(path: Path) -> str:
+    """Return what a run, a checkpoint (by its run and stage) or a file is called."""
+    if not path.is_dir():
+        return stem_of(path)
+    place = path.absolute()
+    run = run_of(place)
+    if run is None:
+        return place.name
+    return f"{run.name}/{place.parent.name}" + ("" if place.name == BEST else f"/{place.name}")

@@ -5,19 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vln_clip.records import SUCCESS_RADIUS_M
 from vln_clip.tasks.metrics import NAV_ERROR, NDTW, SUCCESS_RATE
-from vln_clip.viewer.lettering import (
-    default_font,
-    find_font,
-    line_height,
-    lines_picture,
-    needs_shaping,
-    open_font,
-    wrap,
-)
+from vln_clip.viewer.lettering import default_font, draw_lines, find_font, line_height, open_font, wrap
 from vln_clip.viewer.maps import INK, NEAR, REFERENCE, Walks, agent_style, mark_goal, mark_start, was_cut_off
 from vln_clip.viewer.traces import Trace
 
@@ -26,7 +16,6 @@ if TYPE_CHECKING:
 
 _ROW_PT, _SMALL_PT, _TEXT_PT = 11.0, 7.0, 8.0
 _KEY_PT, _SPACE_PT = 24.0, 12.0  # room of a sample, and between entries
-_PICTURE_SCALE = 5  # pixels per point of text that is drawn as a picture
 
 
 @dataclass(frozen=True)
@@ -90,25 +79,7 @@ def draw_footer(axis: "Axes", footer: Footer) -> None:
             x += _width_pt(key)
         y -= _ROW_PT
     if footer.lines:
-        _draw_lines(axis, footer, y + _ROW_PT / 2 - 5)
-
-
-def _draw_lines(axis: "Axes", footer: Footer, top: float) -> None:
-    """Draw the instruction: as text where matplotlib can, else as a picture."""
-    if needs_shaping("".join(footer.lines)):
-        picture = lines_picture(footer.lines, footer.font, _TEXT_PT * _PICTURE_SCALE, (26, 26, 26))
-        height, width = (np.array(picture.shape[:2]) / _PICTURE_SCALE).tolist()
-        axis.imshow(picture, extent=(0, width, top - height, top), aspect="auto", interpolation="antialiased")
-        axis.set_xlim(0, footer.width_pt)
-        axis.set_ylim(-footer_height_pt(footer), 0)
-        return
-    from matplotlib.font_manager import FontProperties
-
-    look = None if footer.font == default_font() else FontProperties(fname=str(footer.font))
-    for row, line in enumerate(footer.lines):
-        y = top - (row + 0.78) * line_height(_TEXT_PT)
-        # A dollar sign would begin a formula.
-        axis.text(0, y, line, fontproperties=look, fontsize=_TEXT_PT, va="baseline", color=INK, parse_math=False)
+        draw_lines(axis, footer.lines, footer.font, _TEXT_PT, (0.0, y + _ROW_PT / 2 - 5))
 
 
 def _width_pt(key: Key) -> float:

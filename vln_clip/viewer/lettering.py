@@ -10,14 +10,20 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from vln_clip.errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 logger = logging.getLogger(__name__)
 
+_PX_PER_PT = 5  # of text that is drawn as a picture
+_INK = (26, 26, 26)
 _LINE = 1.35  # height of a line, in sizes of the font
 _IDEOGRAPH = "\u3000-\u9fff\uac00-\ud7af\uff00-\uffef"  # lines may break beside each of them
 _PIECE = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+\s*")
@@ -89,6 +95,35 @@ def lines_picture(lines: Sequence[str], file: Path, size_px: float, color: tuple
     for row, line in enumerate(lines):
         pen.text((0, (row + 0.78) * line_height(size_px)), line, fill=(*color, 255), font=font, anchor="ls")
     return np.asarray(image)
+
+
+def draw_lines(axis: "Axes", lines: Sequence[str], file: Path, size_pt: float, corner: tuple[float, float]) -> None:
+    """Draw lines of text on axes whose unit is the point: as text where matplotlib can, else as a picture.
+
+    Args:
+        axis: to draw on.
+        lines: of text.
+        file: the font.
+        size_pt: of the letters.
+        corner: left and top.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    left, top = corner
+    if needs_shaping("".join(lines)):
+        limits = axis.get_xlim(), axis.get_ylim()
+        picture = lines_picture(lines, file, size_pt * _PX_PER_PT, _INK)
+        height, width = (length / _PX_PER_PT for length in picture.shape[:2])
+        axis.imshow(picture, extent=(left, left + width, top - height, top), aspect="auto", interpolation="antialiased")
+        axis.set_xlim(*limits[0])
+        axis.set_ylim(*limits[1])
+        return
+    look = None if file == default_font() else FontProperties(fname=str(file))
+    color = tuple(channel / 255 for channel in _INK)
+    for row, line in enumerate(lines):
+        y = top - (row + 0.78) * line_height(size_pt)
+        # A dollar sign would begin a formula.
+        axis.text(left, y, line, fontproperties=look, fontsize=size_pt, va="baseline", color=color, parse_math=False)
 
 
 def line_height(size: float) -> float:

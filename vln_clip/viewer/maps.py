@@ -40,15 +40,25 @@ class Walks:
     Attributes:
         traces: one per agent, all of one episode.
         graph: holds the episode's building.
+        names: of all agents of a document, so that each keeps its color where another has no walk; by default those
+            of the traces.
     """
 
     traces: Sequence[Trace]
     graph: NavTables
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         ids = {trace.episode.instr_id for trace in self.traces}
         if len(ids) != 1:
             raise ValueError(f"traces must be of one episode, got {sorted(ids)}")
+
+    @property
+    def numbers(self) -> list[int]:
+        """Return the number of the agent of each trace, which stands for its color, line and mark."""
+        if not self.names:
+            return list(range(len(self.traces)))
+        return [self.names.index(trace.agent) for trace in self.traces]
 
     @property
     def scan(self) -> str:
@@ -97,7 +107,9 @@ class Walks:
         return low, high
 
 
-def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, detail: bool = True) -> None:
+def draw_walks(
+    axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, detail: bool = True, agents: bool = True
+) -> None:
     """Draw one floor: graph, reference, walks, start, goal and the circle of success.
 
     Args:
@@ -107,6 +119,7 @@ def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, det
         metres_per_pt: scale at which the axes will be printed; lines that share an edge lie so far apart that they
             do not touch.
         detail: with step numbers, scale bar and north arrow.
+        agents: with the agents' lines and ends.
     """
     low, high = walks.window
     bare_axes(axis)
@@ -115,9 +128,9 @@ def draw_walks(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float, det
     _draw_graph(axis, walks, floor)
     _draw_reference(axis, walks, floor, detail)
     offsets = lane_offsets([trace.viewpoints for trace in walks.traces])
-    for number, trace in enumerate(walks.traces):
-        _draw_walk(axis, walks, floor, number, trace, offsets[number], metres_per_pt, detail)
-    _draw_ends(axis, walks, floor, detail)
+    for row in range(len(walks.traces) if agents else 0):
+        _draw_walk(axis, walks, floor, row, offsets[row], metres_per_pt, detail)
+    _draw_ends(axis, walks, floor, detail, agents)
     if detail:
         _draw_numbers(axis, walks, floor, metres_per_pt)
         draw_furniture(axis, low, high)
@@ -181,17 +194,10 @@ def _draw_reference(axis: "Axes", walks: Walks, floor: int, detail: bool) -> Non
 
 
 def _draw_walk(
-    axis: "Axes",
-    walks: Walks,
-    floor: int,
-    number: int,
-    trace: Trace,
-    offsets: np.ndarray,
-    metres_per_pt: float,
-    detail: bool,
+    axis: "Axes", walks: Walks, floor: int, row: int, offsets: np.ndarray, metres_per_pt: float, detail: bool
 ) -> None:
     """Draw the line of one agent with arrowheads, as far as it touches a floor."""
-    color, style, _ = agent_style(number)
+    trace, (color, style, _) = walks.traces[row], agent_style(walks.numbers[row])
     segments = lane_points(walks.graph.position[trace.viewpoints, :2], offsets, _LANE_PT * metres_per_pt)
     levels = [walks.floor[v] for v in trace.viewpoints.tolist()]
     run: list[np.ndarray] = []
@@ -225,16 +231,16 @@ def _draw_head(axis: "Axes", segment: np.ndarray, color: str, metres_per_pt: flo
     axis.plot(*middle, marker=mark, markersize=size_pt, color=color, markeredgewidth=0, zorder=4.5)
 
 
-def _draw_ends(axis: "Axes", walks: Walks, floor: int, detail: bool) -> None:
+def _draw_ends(axis: "Axes", walks: Walks, floor: int, detail: bool, agents: bool) -> None:
     """Mark the start, where each agent ended (hollow where it was cut off) and the goal."""
     place = walks.graph.position[:, :2]
     size = 1.0 if detail else 0.8
-    for number, trace in reversed(list(enumerate(walks.traces))):
-        color, _, mark = agent_style(number)
+    for row, trace in reversed(list(enumerate(walks.traces if agents else ()))):
+        color, _, mark = agent_style(walks.numbers[row])
         end = int(trace.viewpoints[-1])
         if walks.floor[end] == floor:  # the first agent's mark lies on top, so it is the smallest
             face, edge = ("white", color) if was_cut_off(trace) else (color, "white")
-            width = size * (6.5 + 3 * number)
+            width = size * (6.5 + 3 * row)
             axis.plot(*place[end], mark, markersize=width, markerfacecolor=face, markeredgecolor=edge, zorder=6)
     start = int(walks.traces[0].viewpoints[0])
     if walks.floor[start] == floor:
@@ -297,7 +303,7 @@ def _draw_numbers(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float) 
     from vln_clip.viewer.labels import place_labels
 
     labels, colors, anchors = [], [], []
-    for number, trace in enumerate(walks.traces):
+    for number, trace in zip(walks.numbers, walks.traces, strict=True):
         times: dict[int, list[str]] = {}
         for t, viewpoint in enumerate(trace.viewpoints.tolist()):
             if t and walks.floor[viewpoint] == floor:

@@ -118,7 +118,7 @@ def draw_panoramas(
     """
     found = [(viewpoint, place) for viewpoint in viewpoints if (place := finder.find(viewpoint)) is not None]
     if not found:
-        return None, [f"no panoramas: {finder.data} has no skyboxes of these buildings"]
+        return None, ["no panoramas: the data folder holds no skyboxes of these buildings"]
     notes = []
     if len(found) < len(viewpoints):
         notes.append(f"{len(viewpoints) - len(found)} of {len(viewpoints)} viewpoints have no skybox, so no panorama")
@@ -142,9 +142,9 @@ def draw_panoramas(
 
 
 def _widths_px(place: Panorama) -> tuple[int, ...]:
-    """Return the widths to try; those that hold more pixels than the skybox has around the horizon are no use."""
+    """Return the widths to try: those of which a skybox fills at least every second pixel around the horizon."""
     size_px = load_skybox(place.folder, place.viewpoint_id).shape[1]
-    useful = tuple(width for width in WIDTHS_PX if width <= 4 * size_px)
+    useful = tuple(width for width in WIDTHS_PX if width <= 2 * 4 * size_px)
     return useful or WIDTHS_PX[-1:]
 
 
