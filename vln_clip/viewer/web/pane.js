@@ -1,6 +1,10 @@
 // One agent's first-person view: the panorama or the compass, with the moves that can be chosen drawn over it.
 
-const FOV = 72 * DEGREE;
+/** Vertical field of view for a pane: 72°, more where the pane is so narrow that it would show under 84° across. */
+function fieldOfView(size) {
+  return clamp(2 * Math.atan((Math.tan(42 * DEGREE) * size.height) / Math.max(1, size.width)), 72 * DEGREE, 96 * DEGREE);
+}
+
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 class Pane {
@@ -9,7 +13,8 @@ class Pane {
     this.agent = agent;
     this.onChoose = onChoose;
     this.onTurn = onTurn;
-    this.camera = { heading: 0, elevation: 0, fov: FOV };
+    this.camera = { heading: 0, elevation: 0, fov: 72 * DEGREE };
+    this.zoom = 1;
     this.key = null;
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.overlay = svg("svg", { class: "pane-overlay", role: "group", "aria-label": "moves that can be chosen" });
@@ -139,6 +144,7 @@ class Pane {
     if (!walkOf(this.agent) || !this.decision || !this.root.isConnected) return;
     const size = { width: this.root.clientWidth, height: this.root.clientHeight };
     const compass = this.usesCompass;
+    this.camera.fov = Math.min(fieldOfView(size) * this.zoom, 110 * DEGREE);
     this.root.classList.toggle("is-compass", compass);
     this.root.dataset.heading = this.camera.heading.toFixed(3);
     this.root.dataset.elevation = this.camera.elevation.toFixed(3);
@@ -193,7 +199,7 @@ class Pane {
     });
     this.overlay.addEventListener("wheel", (event) => {
       event.preventDefault();
-      this.camera.fov = clamp(this.camera.fov * Math.exp(event.deltaY * 0.001), 25 * DEGREE, 105 * DEGREE);
+      this.zoom = clamp(this.zoom * Math.exp(event.deltaY * 0.001), 0.35, 1.4);
       this.redraw();
     }, { passive: false });
     this.root.addEventListener("pointerdown", () => change({ focus: this.agent }));
