@@ -1,16 +1,14 @@
 """The page in a real browser: it plays, turns, filters, links, and walks live against a stub server."""
 
-import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.page_document import SCRIPT, decision, page_document, panorama, walk
-from vln_clip.viewer.page import page_html, write_page
+from tests.page_document import SCRIPT, page_document
+from tests.page_server import Stub, serve_stub
+from vln_clip.viewer.page import write_page
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -148,6 +146,14 @@ def test_dragging_turns_the_view_and_the_wheel_zooms(tab, address):
     assert pane.screenshot() != turned
 
 
+def test_moves_out_of_sight_are_at_the_edges_and_a_click_turns_there(tab, address):
+    open_page(tab, f"{address}#episode=2_0")  # looks north at place 2; its moves lie west (1) and north (5)
+    tab.wait_for_selector(".pane[data-picture='panorama-2']")
+    tab.locator(".mark-edge").click()
+    wait_until(tab, "Math.abs(Number(document.querySelector('.pane').dataset.heading) + Math.PI / 2) < 0.01")
+    assert tab.locator(".mark[data-candidate]").count() == 1  # now the west is in sight and the north is not
+
+
 def test_touch_turns_the_view(browser, address):
     context = browser.new_context(viewport={"width": 420, "height": 900}, has_touch=True)
     tab = context.new_page()
@@ -265,69 +271,10 @@ def test_themes(tab, address):
     assert tab.evaluate(ground) == dark
 
 
-class Stub(BaseHTTPRequestHandler):
-    """Answers as the live server does: walks along a row of the villa; "stop" in the instruction stops at once."""
-
-    document, _ = page_document(pictures=False, agents=1)
-    villa = document["scans"]["villa"]
-    asked: list[dict] = []  # noqa: RUF012 - shared on purpose, the test reads it
-
-    def do_GET(self):
-        if self.path == "/":
-            live = self.document | {"live": True, "episodes": [], "notes": []}
-            live["panoramas"] = live["panoramas"] | {"url": "/panorama/{scan}/{viewpoint}.jpg"}
-            return self.answer(page_html(live).encode(), "text/html; charset=utf-8")
-        if self.path.startswith("/panorama/"):
-            return self.answer(panorama((200, 60, 60)), "image/jpeg")
-        start = {"id": "7_0", "scan": "villa", "start": self.villa["ids"][0], "heading": 0.5}
-        start |= {"instruction": "go right", "path": [0, 1]}
-        return self.answer(json.dumps([start]).encode(), "application/json")
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(asked)
-        if "nowhere" in asked["instruction"]:
-            sentence = "instruction must name a place, got 'nowhere'"
-            return self.answer(json.dumps({"error": sentence}).encode(), "application/json", 400)
-        return self.answer(json.dumps({"episode": self.walk(asked)}).encode(), "application/json")
-
-    def walk(self, asked):
-        places, decisions = [self.villa["ids"].index(asked["start"])], []
-        words = asked["instruction"].split()
-        while len(decisions) < 20:
-            place, t = places[-1], len(decisions)
-            following = place + 1 if place + 1 < 4 and "stop" not in words else None
-            decided = decision(self.villa, place, following, len(words), t)
-            decided["a"] = asked["actions"][t] if t < len(asked["actions"]) else decided["a"]
-            decisions.append(decided)
-            if decided["a"] == len(decided["c"]) or (t >= len(asked["actions"]) and not asked["finish"]):
-                break
-            places.append(decided["c"][decided["a"]])
-        shown = walk(self.villa, places, words, False) | {"decisions": decisions, "metrics": None}
-        return {"id": "live", "path_id": "live", "scan": "villa", "language": "en", "instruction": asked["instruction"],
-                "path": None, "heading": asked["heading"], "walks": [shown]}  # fmt: skip
-
-    def answer(self, body, kind, status=200):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Say nothing on the console."""
-
-
 @pytest.fixture
 def served():
-    Stub.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve_stub() as address:
+        yield address
 
 
 def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):

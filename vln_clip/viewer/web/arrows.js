@@ -8,8 +8,9 @@ const Arrows = (() => {
     const hidden = { left: [], right: [] };
     for (const mark of [...marks].sort((a, b) => b.level_m - a.level_m)) {
       const down = Math.atan2(mark.rise_m - CAMERA_HEIGHT_M * 0.8, Math.max(mark.level_m, 0.6));
-      const spot = project(camera, size, mark.heading, Math.max(down, -0.62));
-      if (!spot || spot.x < 12 || spot.x > size.width - 12) {
+      const spot = project(camera, size, mark.heading, Math.max(down, -0.45));
+      if (spot) spot.y = Math.min(spot.y, size.height - 46); // above the ribbon
+      if (!spot || spot.x < 24 || spot.x > size.width - 24) {
         hidden[wrap(mark.heading - camera.heading) < 0 ? "left" : "right"].push(mark);
       } else shown.push(disc(mark, spot, clamp(62 / Math.max(mark.level_m, 1.2), 13, 30)));
     }
@@ -72,12 +73,14 @@ const Arrows = (() => {
     return group;
   }
 
-  /** To stop, which has no direction. */
-  function stop(size, mark) {
+  /** To stop, which has no direction: in the corner over a picture, below the compass. */
+  function stop(size, mark, corner) {
     const label = mark.probability === null ? "stop" : `stop ${percent(mark.probability)}`;
     const title = mark.probability === null ? "stop here" : `stop here · probability ${number(mark.probability, 3)}`;
+    const x = corner ? size.width - 10 - (14 + 6.6 * label.length) / 2 : size.width / 2;
+    const y = size.height - (corner ? 38 : 24);
     const group = svg("g", { class: `mark mark-stop${mark.chosen ? " is-chosen" : ""}${mark.reference ? " is-reference" : ""}`,
-      transform: `translate(${size.width / 2} ${size.height - 36})`, tabindex: 0, role: "button", "aria-label": title,
+      transform: `translate(${x} ${y})`, tabindex: 0, role: "button", "aria-label": title,
       onclick: mark.click, onkeydown: (event) => event.key === "Enter" && mark.click() }, tip(title));
     const shape = pill(label, 0, 0);
     if (mark.reference) {

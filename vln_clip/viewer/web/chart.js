@@ -28,7 +28,7 @@ function drawLine(values, agent, x, y) {
   const spots = values.map((value, t) => [value, t]).filter(([value]) => isNumber(value));
   const line = spots.map(([value, t], i) => `${i ? "L" : "M"}${x(t).toFixed(1)},${y(value).toFixed(1)}`).join("");
   return svg("g", { class: `agent-${agent}` }, svg("path", { class: "chart-line", d: line }),
-    ...spots.map(([value, t]) => svg("circle", { class: `chart-dot${t === state.step ? " is-now" : ""}`, cx: x(t), cy: y(value), r: t === state.step ? 4 : 2.2 })));
+    ...spots.map(([value, t]) => svg("circle", { class: "chart-dot", cx: x(t), cy: y(value), r: t === state.step ? 4 : 2.2 })));
 }
 
 function drawSeries(series, values, frame) {

@@ -82,7 +82,7 @@ function drawScores(root) {
   const { episode } = state;
   const scored = episode.walks.map((walk) => walk?.metrics ?? null);
   if (!scored.some((metrics) => metrics)) {
-    root.replaceChildren(el("p", { class: "muted" }, page.live ? "Typed instructions have no goal to be scored by." : "Not scored: the goal of this episode is hidden."));
+    root.replaceChildren(el("p", { class: "muted" }, "Not scored: the goal of this episode is hidden."));
     return;
   }
   const names = Object.keys(METRIC_NAMES).filter((name) => scored.some((metrics) => metrics && isNumber(metrics[name])));
@@ -91,9 +91,11 @@ function drawScores(root) {
     if (!name.endsWith("_rate")) return number(value, name === "steps" ? 0 : 2);
     return isNumber(value) ? (value > 0.5 ? "yes" : "no") : "–";
   };
-  const head = el("tr", {}, el("th"), ...state.agents.map((agent, i) => el("th", { scope: "col", title: agent.name }, el("span", { class: `agent-chip agent-${i}` }, LETTERS[i]))));
+  const head = el("tr", {}, el("th"), ...state.agents.map((agent, i) =>
+    el("th", { scope: "col", title: agent.name }, el("span", { class: `agent-chip agent-${i}` }, LETTERS[i]))));
   const rows = names.map((name) => el("tr", {},
     el("th", { scope: "row", title: METRIC_NAMES[name][1] }, METRIC_NAMES[name][0]),
     ...state.agents.map((_, i) => el("td", {}, cell(scored[i], name)))));
-  root.replaceChildren(el("table", { class: "scores" }, state.agents.length > 1 ? el("thead", {}, head) : null, el("tbody", {}, ...rows)));
+  const header = state.agents.length > 1 ? el("thead", {}, head) : null;
+  root.replaceChildren(el("table", { class: "scores" }, header, el("tbody", {}, ...rows)));
 }

@@ -29,7 +29,8 @@ const Link = (() => {
     const id = parts.get("episode");
     const episode = page.episodes.find((one) => one.id === id);
     if (!episode) {
-      say(`The link names the episode “${id}”, which is not among the ${count(page.episodes.length, "episode")} of this page (${page.dataset} ${page.split}).`);
+      const all = `${count(page.episodes.length, "episode")} of this page (${page.dataset} ${page.split})`;
+      say(`The link names the episode “${id}”, which is not among the ${all}.`);
       return false;
     }
     say(null);

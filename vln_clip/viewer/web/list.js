@@ -44,9 +44,11 @@ function compareKeys(a, b) {
 class EpisodeList {
   constructor(root) {
     const two = page.agents.length > 1;
-    const choices = (table) => Object.entries(table).filter(([, entry]) => two || !entry.needsTwo).map(([name, { label }]) => [name, label]);
+    const offered = (table) => Object.entries(table).filter(([, entry]) => two || !entry.needsTwo);
+    const choices = (table) => offered(table).map(([name, { label }]) => [name, label]);
     const distinct = (name) => [...new Set(page.episodes.map((episode) => episode[name]))].sort();
-    this.search = el("input", { type: "search", id: "search", placeholder: "Search instructions and ids", "aria-label": "search", oninput: () => this.refresh() });
+    this.search = el("input", { type: "search", id: "search", placeholder: "Search instructions and ids", "aria-label": "search",
+      oninput: () => this.refresh() });
     this.order = this.#select("order", "order of the list", choices(ORDERS));
     this.outcome = this.#select("outcome", "outcome", choices(OUTCOMES));
     this.scan = this.#select("scan", "scan", [["", "all scans"], ...distinct("scan").map((scan) => [scan, shortId(scan)])]);
@@ -76,7 +78,8 @@ class EpisodeList {
     this.shown = kept.map((episode) => [keys(episode), episode]).sort((a, b) => compareKeys(a[0], b[0])).map(([, episode]) => episode);
     const all = page.episodes.length;
     const rate = this.#rate();
-    this.counter.textContent = (this.shown.length === all ? count(all, "episode") : `${this.shown.length.toLocaleString("en-US")} of ${count(all, "episode")}`) + rate;
+    const some = this.shown.length === all ? "" : `${this.shown.length.toLocaleString("en-US")} of `;
+    this.counter.textContent = some + count(all, "episode") + rate;
     this.spacer.style.height = `${this.shown.length * ROW_PX}px`;
     this.rows.scrollTop = 0;
     this.drawRows();

@@ -129,9 +129,11 @@ const Live = (() => {
 
   function keep(value) {
     kept = value;
-    const [name] = page.agents;
-    change({ agents: kept ? [{ ...name, name: `${name.name}, instruction as typed` }, { name: `kept: “${kept.walk.instruction}”`, about: "" }] : page.agents, both: kept !== null });
-    byId("live-kept").replaceChildren(...(kept ? [el("span", { class: "agent-chip agent-1" }, "B"), el("span", { class: "kept-text" }, kept.walk.instruction),
+    const about = kept?.walk.instruction;
+    const two = [{ name: "as typed", about: "with the instruction that stands on the left" }, { name: "kept", about }];
+    change({ agents: kept ? two : page.agents, both: kept !== null });
+    byId("live-kept").replaceChildren(...(kept ? [
+      el("span", { class: "agent-chip agent-1" }, "B"), el("span", { class: "kept-text", title: about }, about),
       el("button", { type: "button", title: "let B go", onclick: letGo }, "Remove")] : []));
   }
 
@@ -159,13 +161,16 @@ const Live = (() => {
     say(null);
     if (form().instruction) return begin(false);
     const here = { viewpoints: [place], heading: [heading], elevation: [0], words: null, unknown: [], metrics: null, decisions: [] };
-    return showEpisode({ id: "", scan: scanName, language: byId("live-language").value, instruction: "", path, walks: [here] }, 0, 0);
+    const language = byId("live-language").value;
+    return showEpisode({ id: "", scan: scanName, language, instruction: "", path, walks: [here] }, 0, 0);
   }
 
   async function search() {
     try {
-      const found = await ask(`/api/episodes?query=${encodeURIComponent(byId("live-search").value)}`);
-      const rows = (Array.isArray(found) ? found : found.episodes).map(result);
+      const wanted = byId("live-search").value;
+      const found = await ask(`/api/episodes?query=${encodeURIComponent(wanted)}`);
+      if (wanted !== byId("live-search").value) return; // typed on meanwhile
+      const rows = found.episodes.map(result);
       byId("live-results").replaceChildren(...(rows.length ? rows : [el("p", { class: "muted list-empty" }, "No episode fits.")]));
     } catch (error) {
       say(error.message);
@@ -193,7 +198,8 @@ const Live = (() => {
     byId("live-scan").addEventListener("change", (event) => standAt(event.target.value, 0, 0, null));
     byId("live-heading").addEventListener("change", (event) => standAt(start.scan, start.place, Number(event.target.value) * DEGREE, start.path));
     byId("live-search").addEventListener("input", search);
-    for (const [id, act] of [["live-step", step], ["live-walk", finish], ["live-back", back], ["live-compare", compare]]) byId(id).addEventListener("click", act);
+    const acts = { "live-step": step, "live-walk": finish, "live-back": back, "live-compare": compare };
+    for (const [id, act] of Object.entries(acts)) byId(id).addEventListener("click", act);
     byId("live-instruction").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) finish();
     });

@@ -7,7 +7,7 @@ const list = page.live || !page.episodes.length ? null : new EpisodeList(byId("l
 /** A candidate was clicked: live it is forced, in a recorded walk its id is shown. */
 function choose(agent, k, title) {
   if (page.live) Live.force(agent, k);
-  else say(`${title}. This walk is recorded; in live mode a click makes the agent go there.`, true);
+  else say(`${title}. This walk is recorded; live, a click sends the agent there.`, true);
 }
 
 /** Put the panes into the page that are to be seen: both, or the one in focus. */
@@ -32,7 +32,7 @@ function drawHead() {
 /** Tabs for the agents: one of them, or both side by side. */
 function drawAgentTabs() {
   const root = byId("agent-tabs");
-  root.hidden = state.agents.length < 2;
+  root.hidden = byId("legend-b").hidden = state.agents.length < 2;
   const tab = (label, title, on, onclick) => el("button", { type: "button", title, class: on ? "is-on" : null, "aria-pressed": String(on), onclick }, ...label);
   root.replaceChildren(
     ...state.agents.map((agent, i) => tab([el("span", { class: `agent-chip agent-${i}` }, LETTERS[i]), ` ${agent.name}`], agent.about || agent.name,
@@ -88,7 +88,7 @@ function preloadNext() {
   }
 }
 
-const THEMES = { auto: "theme: as the system", light: "theme: light", dark: "theme: dark" };
+const THEMES = { auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark" };
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
@@ -143,7 +143,6 @@ function connect() {
   byId("help-button").addEventListener("click", () => byId("help").showModal());
   byId("overlay").addEventListener("change", (event) => change({ overlay: event.target.value }));
   for (const button of byId("view-mode").children) button.addEventListener("click", () => change({ compass: button.dataset.view === "compass" }));
-  for (const element of document.querySelectorAll(".legend-b")) element.hidden = !page.live && page.agents.length < 2;
   byId("message-close").addEventListener("click", () => say(null));
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => Link.read());

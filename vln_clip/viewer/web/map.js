@@ -1,5 +1,8 @@
 // The top-down map of a scan, floor by floor: graph, reference, walks, and where each agent is and looks.
 
+const TABS_PX = 38;  // upper part of the map that floors and tools cover
+const SCALE_PX = 22; // lower part with the scale bar
+
 class WalkMap {
   constructor(root, onPick) {
     this.drawing = svg("svg", { class: "map-drawing", role: "img", "aria-label": "map of the scan seen from above" });
@@ -44,8 +47,9 @@ class WalkMap {
     const [west, east, south, north] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const margin_m = toWalk ? SUCCESS_M + 0.6 : 1.2;
     const { width, height } = this.#size();
-    const scale = Math.min(width / (east - west + 2 * margin_m), (height - 30) / (north - south + 2 * margin_m));
-    this.view = { x: (west + east) / 2, y: (south + north) / 2, scale: clamp(scale, 4, 90) };
+    const scale = Math.min(width / (east - west + 2 * margin_m), (height - TABS_PX - SCALE_PX) / (north - south + 2 * margin_m));
+    const kept = clamp(scale, 4, 90);
+    this.view = { x: (west + east) / 2, y: (south + north) / 2 + (TABS_PX - SCALE_PX) / 2 / kept, scale: kept };
     this.redraw();
   }
 

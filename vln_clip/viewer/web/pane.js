@@ -1,6 +1,10 @@
 // One agent's first-person view: the panorama or the compass, with the moves that can be chosen drawn over it.
 
-const FOV = 72 * DEGREE;
+/** Vertical field of view for a pane: 72°, more where the pane is so narrow that it would show under 84° across. */
+function fieldOfView(size) {
+  return clamp(2 * Math.atan((Math.tan(42 * DEGREE) * size.height) / Math.max(1, size.width)), 72 * DEGREE, 96 * DEGREE);
+}
+
 const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 class Pane {
@@ -9,7 +13,8 @@ class Pane {
     this.agent = agent;
     this.onChoose = onChoose;
     this.onTurn = onTurn;
-    this.camera = { heading: 0, elevation: 0, fov: FOV };
+    this.camera = { heading: 0, elevation: 0, fov: 72 * DEGREE };
+    this.zoom = 1;
     this.key = null;
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.overlay = svg("svg", { class: "pane-overlay", role: "group", "aria-label": "moves that can be chosen" });
@@ -86,7 +91,8 @@ class Pane {
     if (key === null || key === seen) return;
     Pictures.load(key).then((bitmap) => {
       if (this.key !== key) return; // the walk has gone on meanwhile
-      this.renderer ??= new PanoramaCanvas(this.canvas, () => this.#fail("The browser took the graphics away; the compass stands in."));
+      const onLost = () => this.#fail("The browser took the graphics away; the compass stands in.");
+      this.renderer ??= new PanoramaCanvas(this.canvas, onLost);
       this.renderer.setPicture(bitmap);
       this.root.dataset.picture = key;
       this.#animate("fading", smooth && seen !== null && !STILL.matches ? 300 : 0, (part) => { this.renderer.fade = part; });
@@ -106,21 +112,25 @@ class Pane {
   }
 
   #heat() {
-    const wanted = state.overlay === "saliency" ? this.decision.saliency : state.overlay === "views" ? this.decision.views : null;
-    this.heat = wanted && (state.overlay === "saliency" ? Heat.ofSaliency(wanted) : Heat.ofViews(wanted));
+    const { views, saliency } = this.decision;
+    this.heat = null;
+    if (state.overlay === "saliency" && saliency) this.heat = Heat.ofSaliency(saliency);
+    if (state.overlay === "views" && views) this.heat = Heat.ofViews(views);
   }
 
   /** What can be chosen here, with directions, shares and looks. */
   #marks() {
     const { decision } = this;
     const scan = currentScan();
-    const reference = referenceNext(state.episode, walkOf(this.agent), stepWithin(walkOf(this.agent), state.step));
+    const walk = walkOf(this.agent);
+    const step = stepWithin(walk, state.step);
+    const reference = referenceNext(state.episode, walk, step);
     return decision.candidates.map((candidate, k) => {
       const direction = directionTo(scan, decision.place, candidate);
       const probability = decision.probabilities?.[k] ?? null;
       const chosen = decision.action === k;
       const isReference = reference === candidate;
-      const facts = [`${scan.ids[candidate]}`, `${turnInWords(direction.heading - walkOf(this.agent).heading[stepWithin(walkOf(this.agent), state.step)])}, ${number(direction.level_m, 1)} m`];
+      const facts = [scan.ids[candidate], `${turnInWords(direction.heading - walk.heading[step])}, ${number(direction.level_m, 1)} m`];
       if (probability !== null) facts.push(`probability ${number(probability, 3)}`);
       if (chosen) facts.push(decision.forced ? "forced" : "chosen");
       if (isReference) facts.push("the reference goes here");
@@ -134,6 +144,7 @@ class Pane {
     if (!walkOf(this.agent) || !this.decision || !this.root.isConnected) return;
     const size = { width: this.root.clientWidth, height: this.root.clientHeight };
     const compass = this.usesCompass;
+    this.camera.fov = Math.min(fieldOfView(size) * this.zoom, 110 * DEGREE);
     this.root.classList.toggle("is-compass", compass);
     this.root.dataset.heading = this.camera.heading.toFixed(3);
     this.root.dataset.elevation = this.camera.elevation.toFixed(3);
@@ -141,7 +152,8 @@ class Pane {
     const marks = this.#marks();
     const parts = [];
     if (compass) {
-      parts.push(Compass.draw({ camera: this.camera, decision: this.decision, marks, probabilities: this.decision.probabilities }, size));
+      const { camera, decision } = this;
+      parts.push(Compass.draw({ camera, decision, marks, probabilities: decision.probabilities }, size));
     } else {
       this.renderer?.setHeat(this.heat);
       this.renderer?.draw(this.camera);
@@ -156,12 +168,13 @@ class Pane {
 
   #stopMark(size) {
     const { decision } = this;
-    const reference = referenceNext(state.episode, walkOf(this.agent), stepWithin(walkOf(this.agent), state.step)) === "stop";
+    const walk = walkOf(this.agent);
+    const reference = referenceNext(state.episode, walk, stepWithin(walk, state.step)) === "stop";
     return Arrows.stop(size, {
       chosen: decision.action === decision.candidates.length, reference,
       probability: decision.probabilities?.at(-1) ?? null,
       click: () => this.onChoose(this.agent, decision.candidates.length, "stop here"),
-    });
+    }, !this.usesCompass);
   }
 
   #captionText() {
@@ -186,7 +199,7 @@ class Pane {
     });
     this.overlay.addEventListener("wheel", (event) => {
       event.preventDefault();
-      this.camera.fov = clamp(this.camera.fov * Math.exp(event.deltaY * 0.001), 25 * DEGREE, 105 * DEGREE);
+      this.zoom = clamp(this.zoom * Math.exp(event.deltaY * 0.001), 0.35, 1.4);
       this.redraw();
     }, { passive: false });
     this.root.addEventListener("pointerdown", () => change({ focus: this.agent }));

@@ -24,7 +24,7 @@ void main() {
   vec2 place = vec2(atan(ray.x, ray.y) / (2.0 * PI) + 0.5, 0.5 - asin(clamp(ray.z, -1.0, 1.0)) / PI);
   vec3 seen = mix(texture(before, place).rgb, texture(now, place).rgb, fade);
   float warmth = texture(heat, place).r;
-  vec3 dimmed = mix(seen, vec3(dot(seen, vec3(0.3, 0.59, 0.11))) * 0.62, heatAmount);
+  vec3 dimmed = mix(seen, vec3(dot(seen, vec3(0.3, 0.59, 0.11))) * 0.6, 0.7 * heatAmount);
   color = vec4(mix(dimmed, mix(seen, ramp(warmth), 0.62), heatAmount * smoothstep(0.06, 0.75, warmth)), 1.0);
 }`;
 
