@@ -343,7 +343,7 @@ def load_follower(
             f"{folder} was trained with {header['features']} features, but here {used} ones are found; bring the old "
             "ones back, or accept others with --features"
         )
-    if features is None and [store.fingerprint for store in stores] != header["feature_fingerprints"]:
+    if features is None and [store.fingerprint for store in stores] != header.get("feature_fingerprints"):
         logger.warning("%s: the %s features found here are not the ones it was trained with", folder, used)
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
