@@ -187,6 +187,13 @@ def test_a_given_font_draws_other_scripts_as_a_picture(tmp_path, tables, no_syst
         assert one.height > other.height
 
 
+def test_a_font_without_latin_letters_serves_a_mixed_text(tmp_path, tables, no_system_fonts):
+    write_font(tmp_path / "squares.ttf", "".join(sorted(set(HINDI) - set("TV"))))
+    assert lettering.find_font(f"{HINDI} TV", tmp_path / "squares.ttf") == tmp_path / "squares.ttf"
+    mixed, plain = lettering.Letters(tmp_path / "squares.ttf", 10), lettering.Letters(lettering.default_font(), 10)
+    assert mixed.getlength(HINDI + "TV") == pytest.approx(mixed.getlength(HINDI) + plain.getlength("TV"))
+
+
 def test_what_is_no_font_is_refused(tmp_path, tables):
     (tmp_path / "font.ttf").write_text("no font")
     with pytest.raises(InputError, match=r"--font must be a TrueType or OpenType file, got .*font\.ttf"):
@@ -194,7 +201,7 @@ def test_what_is_no_font_is_refused(tmp_path, tables):
 
 
 def test_lines_break_between_words_and_between_ideographs():
-    font = lettering.open_font(lettering.default_font(), 10)
+    font = lettering.Letters(lettering.default_font(), 10)
     text = "one two three four five six"
     lines = lettering.wrap(text, font, 80)
     assert len(lines) > 1
