@@ -154,6 +154,27 @@ def test_moves_out_of_sight_are_at_the_edges_and_a_click_turns_there(tab, addres
     assert tab.locator(".mark[data-candidate]").count() == 1  # now the west is in sight and the north is not
 
 
+def test_heat_out_of_sight_is_pointed_at(tab, address):
+    open_page(tab, address)
+    tab.select_option("#overlay", "views")
+    tab.wait_for_selector(".ribbon-heat")
+    tab.evaluate("panes[0].turnTo(wrap(panes[0].heat.peak.heading + Math.PI), 0, 0)")
+    tab.locator(".mark-heat").click()
+    wait_until(tab, "Math.abs(wrap(panes[0].camera.heading - panes[0].heat.peak.heading)) < 0.01")
+    wait_until(tab, "document.querySelectorAll('.mark-heat').length === 0")
+
+
+def test_the_map_stays_fitted_when_its_room_changes(tab, address):
+    open_page(tab, f"{address}#episode=2_0")
+    tab.set_viewport_size({"width": 1280, "height": 560})
+    inside = """(() => { const box = map.drawing.getBoundingClientRect();
+      return state.episode.path.every((place) => { const [x, y] = map.at(place);
+        return x > 0 && y > 0 && x < box.width && y < box.height; }); })()"""
+    wait_until(tab, inside)
+    tab.set_viewport_size({"width": 1280, "height": 1000})
+    wait_until(tab, f"{inside} && map.view.scale > 20")
+
+
 def test_touch_turns_the_view(browser, address):
     context = browser.new_context(viewport={"width": 420, "height": 900}, has_touch=True)
     tab = context.new_page()
@@ -316,8 +337,26 @@ def test_live_changed_instruction_changes_the_walk_and_compares(tab, served):
     assert Stub.asked[-1]["instruction"] == "stop here"
 
 
+def test_a_live_walk_is_in_the_address(tab, served):
+    open_page(tab, served)
+    tab.select_option("#live-scan", "villa")
+    tab.fill("#live-instruction", "go right")
+    tab.click("#live-walk")
+    wait_step(tab, "4 / 4")
+    link = tab.url
+    tab.goto("about:blank")
+    open_page(tab, link)
+    assert tab.input_value("#live-instruction") == "go right"
+    tab.wait_for_selector(".choice.is-chosen")  # its first decision
+    tab.goto("about:blank")
+    open_page(tab, f"{served}#scan=constructor&start=0")
+    assert "The link names the start constructor 0, which is not in this page" in tab.locator("#message").inner_text()
+
+
 def test_live_errors_are_sentences(tab, served):
     open_page(tab, served)
+    assert tab.locator("#instruction").inner_text() == "Type an instruction on the left, or take an episode."
+    assert tab.locator("#decision-note").inner_text() == ""  # nothing was cut off
     tab.click("#live-step")
     assert tab.locator("#message").inner_text() == "Type an instruction first."
     assert not Stub.asked

@@ -16,7 +16,7 @@ function drawWords(root) {
   root.lang = languageTag(episode.language);
   root.className = `instruction agent-${agent}`;
   if (!walk?.words) {
-    root.replaceChildren(el("span", {}, instruction || "(no instruction)"));
+    root.replaceChildren(el("span", {}, instruction || (isWaiting() ? "Type an instruction on the left, or take an episode." : "(no instruction)")));
     root.title = "";
     return;
   }
