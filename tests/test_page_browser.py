@@ -292,6 +292,22 @@ def test_themes(tab, address):
     assert tab.evaluate(ground) == dark
 
 
+def test_without_scores_nothing_speaks_of_them(tab, tmp_path):
+    document, _ = page_document(pictures=False, agents=1)
+    document["episodes"] = [one for one in document["episodes"] if one["path"] is None]
+    write_page(document, [], tmp_path / "hidden.html")
+    open_page(tab, (tmp_path / "hidden.html").as_uri())
+    assert not tab.locator("#outcome").is_visible()
+    assert tab.locator("#order option").all_inner_texts() == ["longest walk first", "id"]
+    assert tab.locator(".legend").inner_text().split() == ["A", "start"]
+    assert tab.locator("#head-facts .outcome").count() == 0
+
+
+def test_a_walk_from_a_file_says_what_it_lacks(tab, address):
+    open_page(tab, f"{address}#episode=5_0")
+    assert "From a prediction file: places only, no probabilities." in tab.locator("#decision").inner_text()
+
+
 @pytest.fixture
 def served():
     with serve_stub() as address:

@@ -1,5 +1,6 @@
 """The agents that are shown beside each other: runs, checkpoints and prediction files, opened on one split."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def choose_episodes(
         agents: at least one.
         split: the opened one.
         wanted: ids of instructions or of paths; none for all that an agent has walked or can walk.
-        limit: so many of them, spread evenly: neighbors describe the same path.
+        limit: so many of them, drawn at random, the same ones every time: neighbors describe one path.
 
     Raises:
         InputError: an id is unknown, or nothing is left to show.
@@ -121,7 +122,7 @@ def choose_episodes(
         raise InputError(f"there must be a walk to show, but {agents[0].path} has none for an instruction of {split}")
     if limit is None or limit >= len(found):
         return found
-    return [found[k * len(found) // limit] for k in range(limit)]
+    return [found[k] for k in sorted(random.Random(0).sample(range(len(found)), limit))]
 
 
 def _open(path: Path, name: str, options: Options) -> OpenedAgent:

@@ -53,7 +53,9 @@ function drawDecision(root, onChoose) {
       el("span", choice.reference ? { class: "reference-tag", title: "what the reference does here" } : {}, choice.reference ? "ref" : ""),
       choice.probability === null ? el("span") : bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
   });
-  const hint = isWaiting() ? el("p", { class: "muted" }, "No decision yet: the agent waits for an instruction. It can go:") : null;
+  const why = isWaiting() ? "No decision yet: the agent waits for an instruction. It can go:"
+    : walk.decisions ? null : "From a prediction file: places only, no probabilities.";
+  const hint = why && el("p", { class: "muted" }, why);
   root.replaceChildren(...[hint, factLine(decision)].filter(Boolean), el("div", { class: `choices agent-${agent}` }, ...rows));
 }
 
