@@ -308,6 +308,16 @@ def test_a_walk_from_a_file_says_what_it_lacks(tab, address):
     assert "From a prediction file: places only, no probabilities." in tab.locator("#decision").inner_text()
 
 
+def test_the_end_that_an_agent_did_not_read_is_shown_as_such(tab, address):
+    open_page(tab, f"{address}#episode=4_0")
+    assert tab.locator(".unread").count() == 0
+    cut = "unreadPart('Go up the STAIRS, then wait.', ['<BOS>', 'go', 'up', 'the', 'stairs', '<EOS>'])"
+    assert tab.evaluate(cut) == "then wait."
+    assert tab.evaluate("unreadPart('दरवाज़े पर रुकें। फिर', ['<hi>', 'दरवाज़े', 'पर', 'रुकें', '।'])") == "फिर"
+    assert tab.evaluate("unreadPart('Go on.', ['go', 'on', '.', '<EOS>'])") == ""
+    assert tab.evaluate("unreadPart('Go on.', ['<UNK>', 'on'])") == ""  # words that cannot be told apart
+
+
 @pytest.fixture
 def served():
     with serve_stub() as address:

@@ -6,7 +6,7 @@ const METRIC_NAMES = {
   ndtw: ["nDTW", "likeness to the reference, 1 is best"],
   nav_error: ["error, m", "distance to the goal at the end"],
   lengths: ["length, m", "length of the walk"],
-  steps: ["turns + moves", "actions taken, where turns of the head count too: more than the places visited"],
+  steps: ["actions", "as recorded: turns of the head count too, moves alone in files that hold no turns"],
   oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
   oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
   sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
