@@ -318,6 +318,19 @@ def test_the_end_that_an_agent_did_not_read_is_shown_as_such(tab, address):
     assert tab.evaluate("unreadPart('Go on.', ['<UNK>', 'on'])") == ""  # words that cannot be told apart
 
 
+def test_a_long_instruction_scrolls_to_the_word_attended_to(tab, tmp_path):
+    document, _ = page_document(pictures=False, agents=1)
+    walk = document["episodes"][0]["walks"][0]
+    walk["words"] = [f"word{k}" for k in range(400)]
+    walk["decisions"][0]["w"], walk["decisions"][1]["w"] = "/" + "A" * 399, "A" * 399 + "/"
+    document["episodes"] = document["episodes"][:1]
+    write_page(document, [], tmp_path / "long.html")
+    open_page(tab, (tmp_path / "long.html").as_uri())
+    assert tab.evaluate("byId('instruction').scrollTop") == 0
+    tab.keyboard.press("ArrowRight")
+    wait_until(tab, "byId('instruction').scrollTop > 100")
+
+
 @pytest.fixture
 def served():
     with serve_stub() as address:

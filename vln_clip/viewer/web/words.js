@@ -59,5 +59,13 @@ function drawWords(root) {
   const unread = unreadPart(instruction, walk.words);
   if (unread) pieces.push(" ", el("span", { class: "unread", title: `not read: the agent takes ${walk.words.length} tokens at most` }, unread));
   root.replaceChildren(...pieces);
+  if (decision.words) showWord(root, root.querySelectorAll(".word")[decision.words.indexOf(Math.max(...decision.words))]);
   root.title = unknown.size ? "" : instruction;
+}
+
+/** Scroll a long instruction so that a word is seen. */
+function showWord(root, word) {
+  if (!word || root.scrollHeight <= root.clientHeight) return;
+  const top = word.offsetTop - root.offsetTop;
+  if (top < root.scrollTop || top + word.offsetHeight > root.scrollTop + root.clientHeight) root.scrollTop = top - root.clientHeight / 2;
 }
