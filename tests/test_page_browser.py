@@ -154,6 +154,27 @@ def test_moves_out_of_sight_are_at_the_edges_and_a_click_turns_there(tab, addres
     assert tab.locator(".mark[data-candidate]").count() == 1  # now the west is in sight and the north is not
 
 
+def test_heat_out_of_sight_is_pointed_at(tab, address):
+    open_page(tab, address)
+    tab.select_option("#overlay", "views")
+    tab.wait_for_selector(".ribbon-heat")
+    tab.evaluate("panes[0].turnTo(wrap(panes[0].heat.peak.heading + Math.PI), 0, 0)")
+    tab.locator(".mark-heat").click()
+    wait_until(tab, "Math.abs(wrap(panes[0].camera.heading - panes[0].heat.peak.heading)) < 0.01")
+    wait_until(tab, "document.querySelectorAll('.mark-heat').length === 0")
+
+
+def test_the_map_stays_fitted_when_its_room_changes(tab, address):
+    open_page(tab, f"{address}#episode=2_0")
+    tab.set_viewport_size({"width": 1280, "height": 560})
+    inside = """(() => { const box = map.drawing.getBoundingClientRect();
+      return state.episode.path.every((place) => { const [x, y] = map.at(place);
+        return x > 0 && y > 0 && x < box.width && y < box.height; }); })()"""
+    wait_until(tab, inside)
+    tab.set_viewport_size({"width": 1280, "height": 1000})
+    wait_until(tab, f"{inside} && map.view.scale > 20")
+
+
 def test_touch_turns_the_view(browser, address):
     context = browser.new_context(viewport={"width": 420, "height": 900}, has_touch=True)
     tab = context.new_page()
@@ -271,6 +292,45 @@ def test_themes(tab, address):
     assert tab.evaluate(ground) == dark
 
 
+def test_without_scores_nothing_speaks_of_them(tab, tmp_path):
+    document, _ = page_document(pictures=False, agents=1)
+    document["episodes"] = [one for one in document["episodes"] if one["path"] is None]
+    write_page(document, [], tmp_path / "hidden.html")
+    open_page(tab, (tmp_path / "hidden.html").as_uri())
+    assert not tab.locator("#outcome").is_visible()
+    assert tab.locator("#order option").all_inner_texts() == ["longest walk first", "id"]
+    assert tab.locator(".legend").inner_text().split() == ["A", "start"]
+    assert tab.locator("#head-facts .outcome").count() == 0
+
+
+def test_a_walk_from_a_file_says_what_it_lacks(tab, address):
+    open_page(tab, f"{address}#episode=5_0")
+    assert "From a prediction file: places only, no probabilities." in tab.locator("#decision").inner_text()
+
+
+def test_the_end_that_an_agent_did_not_read_is_shown_as_such(tab, address):
+    open_page(tab, f"{address}#episode=4_0")
+    assert tab.locator(".unread").count() == 0
+    cut = "unreadPart('Go up the STAIRS, then wait.', ['<BOS>', 'go', 'up', 'the', 'stairs', '<EOS>'])"
+    assert tab.evaluate(cut) == "then wait."
+    assert tab.evaluate("unreadPart('दरवाज़े पर रुकें। फिर', ['<hi>', 'दरवाज़े', 'पर', 'रुकें', '।'])") == "फिर"
+    assert tab.evaluate("unreadPart('Go on.', ['go', 'on', '.', '<EOS>'])") == ""
+    assert tab.evaluate("unreadPart('Go on.', ['<UNK>', 'on'])") == ""  # words that cannot be told apart
+
+
+def test_a_long_instruction_scrolls_to_the_word_attended_to(tab, tmp_path):
+    document, _ = page_document(pictures=False, agents=1)
+    walk = document["episodes"][0]["walks"][0]
+    walk["words"] = [f"word{k}" for k in range(400)]
+    walk["decisions"][0]["w"], walk["decisions"][1]["w"] = "/" + "A" * 399, "A" * 399 + "/"
+    document["episodes"] = document["episodes"][:1]
+    write_page(document, [], tmp_path / "long.html")
+    open_page(tab, (tmp_path / "long.html").as_uri())
+    assert tab.evaluate("byId('instruction').scrollTop") == 0
+    tab.keyboard.press("ArrowRight")
+    wait_until(tab, "byId('instruction').scrollTop > 100")
+
+
 @pytest.fixture
 def served():
     with serve_stub() as address:
@@ -316,8 +376,26 @@ def test_live_changed_instruction_changes_the_walk_and_compares(tab, served):
     assert Stub.asked[-1]["instruction"] == "stop here"
 
 
+def test_a_live_walk_is_in_the_address(tab, served):
+    open_page(tab, served)
+    tab.select_option("#live-scan", "villa")
+    tab.fill("#live-instruction", "go right")
+    tab.click("#live-walk")
+    wait_step(tab, "4 / 4")
+    link = tab.url
+    tab.goto("about:blank")
+    open_page(tab, link)
+    assert tab.input_value("#live-instruction") == "go right"
+    tab.wait_for_selector(".choice.is-chosen")  # its first decision
+    tab.goto("about:blank")
+    open_page(tab, f"{served}#scan=constructor&start=0")
+    assert "The link names the start constructor 0, which is not in this page" in tab.locator("#message").inner_text()
+
+
 def test_live_errors_are_sentences(tab, served):
     open_page(tab, served)
+    assert tab.locator("#instruction").inner_text() == "Type an instruction on the left, or take an episode."
+    assert tab.locator("#decision-note").inner_text() == ""  # nothing was cut off
     tab.click("#live-step")
     assert tab.locator("#message").inner_text() == "Type an instruction first."
     assert not Stub.asked

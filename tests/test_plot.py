@@ -250,3 +250,12 @@ def test_runs_on_other_annotations_are_not_compared(runs, capsys):
     assert re.search(
         r"same annotations, but \S+/s1 and \S+/s2 have other files of val_unseen; plot them apart", message
     )
+
+
+def test_features_that_stood_in_are_named(tmp_path):
+    run = write_run(tmp_path / "a", (0.1,), features="clip_rn50x4")
+    header = run / "checkpoints" / "follower" / "last" / "checkpoint.json"
+    header.parent.mkdir(parents=True)
+    header.write_text('{"data": {}, "features": "pixels standing in for clip_rn50x4"}')
+    (group,) = groups_of([run])
+    assert group.label == "pixels standing in for clip_rn50x4"

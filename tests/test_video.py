@@ -162,8 +162,8 @@ def test_the_word_attended_to_most_is_lit_most(tables):
 
 
 def test_marks_of_the_vocabulary_are_no_words(tables):
-    trace = replace(walk(tables, "01"), words=("<BOS>", "<lang:en>", "go", ",", "on", "<EOS>"))
-    assert Caption(trace, (300, 40), 20).words == [(2, "go"), (3, ","), (4, "on")]
+    trace = replace(walk(tables, "01"), words=("<BOS>", "<te>", "<lang:en>", "go", ",", "on", "<EOS>"))
+    assert Caption(trace, (300, 40), 20).words == [(3, "go"), (4, ","), (5, "on")]
 
 
 def test_a_long_instruction_is_set_smaller_and_follows_the_attention(tables):

@@ -105,6 +105,13 @@ def test_hidden_goals_leave_scores_out_and_are_said(run, page):
     assert "the goals of test are hidden: no scores, no reference paths" in document["notes"]
 
 
+def test_a_limit_draws_the_same_episodes_every_time_and_keeps_their_order(run, page):
+    ids = [[episode["id"] for episode in page(run, *more)["episodes"]] for more in ((), ("--limit", 6), ("--limit", 6))]
+    assert ids[1] == ids[2] == [name for name in ids[0] if name in ids[1]]
+    assert len(ids[1]) == 6
+    assert ids[1] != ids[0][:6]  # those would be of two paths
+
+
 def test_checkpoints_of_one_run_are_called_by_their_stage(run, page):
     stages = [run / "checkpoints" / stage / "best_val_unseen" for stage in ("follower", "back_translated")]
     document = page(*stages, "--limit", 1)

@@ -1,7 +1,7 @@
 """Learning curves of several runs: read from their ``metrics.jsonl``, grouped by configuration, averaged over seeds."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,7 +129,8 @@ def read_run(folder: Path) -> TrainedRun:
             raise InputError(f"{file}, line {number}, must be an object with a stage, got {line[:60]!r}") from None
     if not stages:
         raise InputError(f"{file} must hold the numbers of a validation, but none has come yet; wait for the first")
-    return TrainedRun(folder, _settings(folder), stages, _data(folder, stages))
+    headers = _headers(folder, stages)
+    return TrainedRun(folder, _settings(folder) | _features_used(headers), stages, _data(headers))
 
 
 def _no_metrics(folder: Path) -> str:
@@ -158,16 +159,32 @@ def _settings(folder: Path) -> dict[str, Any]:
     return flat
 
 
-def _data(folder: Path, stages: Iterable[str]) -> dict[str, str]:
-    """Return the hashes of the annotation files that a run was trained on, from its last checkpoints."""
+def _headers(folder: Path, stages: Iterable[str]) -> dict[Path, Any]:
+    """Return the headers of a run's last checkpoints by file, as far as stages have come to one."""
+    headers = {}
     for stage in stages:
         file = folder / CHECKPOINTS / stage / LAST / "checkpoint.json"
         if file.is_file():
             try:
-                header = json.loads(file.read_text())
-                return {split: version["sha256"] for split, version in header["data"].items()}
-            except (ValueError, KeyError, TypeError) as error:
+                headers[file] = json.loads(file.read_text())
+            except ValueError as error:
                 raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
+    return headers
+
+
+def _features_used(headers: Mapping[Path, Any]) -> dict[str, str]:
+    """Return the features that a run really saw, which may have stood in for others; nothing where none are known."""
+    used = [header["features"] for header in headers.values() if header.get("features", "none") != "none"]
+    return {"features": used[0]} if used else {}
+
+
+def _data(headers: Mapping[Path, Any]) -> dict[str, str]:
+    """Return the hashes of the annotation files that a run was trained on."""
+    for file, header in headers.items():
+        try:
+            return {split: version["sha256"] for split, version in header["data"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
     return {}
 
 

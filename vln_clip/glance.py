@@ -131,7 +131,7 @@ def _text_rows(text: str, size_px: int, color: tuple[int, int, int]) -> np.ndarr
     file = lettering.find_font(text)
     if file is None:
         return np.zeros((0, SIZE_PX, 3), np.uint8)
-    lines = lettering.wrap(text, lettering.open_font(file, size_px), SIZE_PX - 2 * EDGE_PX)
+    lines = lettering.wrap(text, lettering.Letters(file, size_px), SIZE_PX - 2 * EDGE_PX)
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], lines[MOST_LINES - 1] + " …"]
     letters = lettering.lines_picture(lines, file, size_px, color)[:, : SIZE_PX - EDGE_PX]

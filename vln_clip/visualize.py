@@ -48,7 +48,7 @@ class VisualizeConfig:
     episode: tuple[str, ...] = ()
     """only these: ids of instructions, or of paths for all instructions of each"""
     limit: int | None = None
-    """only the first so many episodes"""
+    """only so many episodes, drawn at random, the same ones every time"""
     saliency: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """heat maps: what in each of the 36 views spoke for each decision (needs skyboxes and the features' encoder)"""
     no_panoramas: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -6,7 +6,7 @@ Floor plan (``floorplan``), furniture (``furniture``, ``designs``, ``palette``),
 and cache (``build``), maps (``draw``).
 """
 
-from vln_clip.envs.demo.build import build_demo, demo_data
+from vln_clip.envs.demo.build import build_demo, demo_data, demo_folder
 from vln_clip.envs.demo.config import DemoConfig
 
-__all__ = ["DemoConfig", "build_demo", "demo_data"]
+__all__ = ["DemoConfig", "build_demo", "demo_data", "demo_folder"]

@@ -1,5 +1,6 @@
 """The agents that are shown beside each other: runs, checkpoints and prediction files, opened on one split."""
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def choose_episodes(
         agents: at least one.
         split: the opened one.
         wanted: ids of instructions or of paths; none for all that an agent has walked or can walk.
-        limit: the first so many of them.
+        limit: so many of them, drawn at random, the same ones every time: neighbors describe one path.
 
     Raises:
         InputError: an id is unknown, or nothing is left to show.
@@ -119,7 +120,9 @@ def choose_episodes(
         found = [episode.instr_id for episode in episodes if episode.instr_id in walked]
     if not found:
         raise InputError(f"there must be a walk to show, but {agents[0].path} has none for an instruction of {split}")
-    return found[:limit]
+    if limit is None or limit >= len(found):
+        return found
+    return [found[k] for k in sorted(random.Random(0).sample(range(len(found)), limit))]
 
 
 def _open(path: Path, name: str, options: Options) -> OpenedAgent:

@@ -6,10 +6,17 @@ from pathlib import Path
 
 from vln_clip import __version__, log
 from vln_clip.connectivity import NavTables
+from vln_clip.envs.demo import DemoConfig
 from vln_clip.setting import Setting
 from vln_clip.viewer.document import ShownAgent, make_document, put_panoramas
+from vln_clip.viewer.faces import DEMO_FACE_PX, is_demo
 from vln_clip.viewer.page import page_html, write_page
 from vln_clip.viewer.panoramas import SkyboxFinder, draw_panoramas
+
+_DEMO_FACT = (
+    f"panoramas are drawn for this page, {DEMO_FACE_PX} pixels a face; the agents' features were made of the same "
+    f"scenes at {DemoConfig().face_px} pixels"
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ def write_booklet(
         panoramas, told = draw_panoramas(visited(shown, data.tables), finder, room, options.width_px)
         document["notes"] += told
         if panoramas is not None:
+            if is_demo(data.data):
+                document["facts"].insert(-1, _DEMO_FACT)
             put_panoramas(document, data.tables, panoramas)
             pictures = panoramas.pictures
     for note in document["notes"]:

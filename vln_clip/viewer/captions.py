@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vln_clip.viewer import pens
-from vln_clip.viewer.lettering import find_font, line_height, open_font
+from vln_clip.viewer.lettering import Letters, default_font, find_font, line_height, open_font
 from vln_clip.viewer.traces import Trace
 
-_SPECIAL = re.compile(r"<[A-Z_]+>|\[[A-Z]+\]|<[^>]*:[^>]*>")  # tokens that stand for no word
+_SPECIAL = re.compile(r"<[A-Za-z_-]+>|\[[A-Z]+\]|<[^>]*:[^>]*>")  # tokens that stand for no word
 _GLUED = re.compile(r"^[.,;:!?।)\]'’]")  # written without a space before it
 LIT = (240, 180, 41)
 _SIZES = (1.0, 0.85, 0.72, 0.62)  # of the font, the largest that fits is taken
@@ -66,18 +66,18 @@ class Caption:
         weights = self._weights(step)
         size, lines = self._layout
         shown = _visible(lines, weights, max(1, int(self.size_px[1] / line_height(size))))
-        pen, font = ImageDraw.Draw(image), open_font(self._file, size)
+        pen, letters = ImageDraw.Draw(image), Letters(self._file, size)
         for row, line in enumerate(lines[shown]):
             top = row * line_height(size)
             if weights is not None:  # below all letters: boxes of neighbors overlap
                 for place, word, x in line:
-                    box = (x - 0.12 * size, top, x + font.getlength(word) + 0.12 * size, top + 1.25 * size)
+                    box = (x - 0.12 * size, top, x + letters.getlength(word) + 0.12 * size, top + 1.25 * size)
                     pen.rounded_rectangle(box, radius=0.2 * size, fill=pens.mix(LIT, float(weights[place])))
             for _, word, x in line:
-                pen.text((x, top + 0.98 * size), word, fill=pens.INK, font=font, anchor="ls")
+                letters.draw(pen, (x, top + 0.98 * size), word, pens.INK)
         for hidden, y in ((shown.start > 0, 0.0), (shown.stop < len(lines), self.size_px[1] - 0.7 * size)):
             if hidden:
-                pen.text((self.size_px[0] - size, y), "…", fill=pens.PALE, font=open_font(self._file, size))
+                pen.text((self.size_px[0] - size, y), "…", fill=pens.PALE, font=open_font(default_font(), size))
         return image
 
     def _weights(self, step: int) -> np.ndarray | None:
@@ -94,12 +94,12 @@ def _set_lines(
     words: Sequence[tuple[int, str]], file: Path, size: float, width: float
 ) -> list[list[tuple[int, str, float]]]:
     """Break words into lines, each with place, word and x."""
-    font = open_font(file, size)
-    space = font.getlength(" ") or 0.3 * size
+    letters = Letters(file, size)
+    space = letters.getlength(" ") or 0.3 * size
     lines: list[list[tuple[int, str, float]]] = [[]]
     x = 0.0
     for place, word in words:
-        length = font.getlength(word)
+        length = letters.getlength(word)
         glued = bool(_GLUED.match(word))
         if lines[-1] and not glued and x + space + length > width - 1.2 * size:
             lines.append([])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vln_clip.records import SUCCESS_RADIUS_M
 from vln_clip.tasks.metrics import NAV_ERROR, NDTW, SUCCESS_RATE
-from vln_clip.viewer.lettering import default_font, draw_lines, find_font, line_height, open_font, wrap
+from vln_clip.viewer.lettering import Letters, default_font, draw_lines, find_font, line_height, open_font, wrap
 from vln_clip.viewer.maps import INK, NEAR, REFERENCE, agent_style, mark_goal, mark_start, was_cut_off
 from vln_clip.viewer.traces import Trace
 from vln_clip.viewer.walks import Walks
@@ -56,7 +56,7 @@ def plan_footer(walks: Walks, width_pt: float, font: Path | None) -> Footer:
         rows[-1].append(key)
     text = walks.traces[0].episode.instruction
     found = find_font(text, font)
-    lines = wrap(text, open_font(found, _TEXT_PT), width_pt) if found else []
+    lines = wrap(text, Letters(found, _TEXT_PT), width_pt) if found else []
     return Footer(width_pt, agents, tuple(map(tuple, rows)), tuple(lines), found or default_font())
 
 

@@ -5,10 +5,12 @@ matplotlib's own font, DejaVu Sans, has Latin, Greek and Cyrillic. Scripts whose
 """
 
 import functools
+import itertools
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,9 @@ def default_font() -> Path:
 def find_font(text: str, given: Path | None = None) -> Path | None:
     """Return a font file that has the letters of a text; None, and a warning once per script, where there is none.
 
+    Letters of DejaVu Sans may be lacking (many fonts of other scripts hold no Latin ones): ``Letters`` takes them from
+    there.
+
     Args:
         text: to be drawn.
         given: font that is taken before all others where it has the letters (``--font``).
@@ -46,7 +51,7 @@ def find_font(text: str, given: Path | None = None) -> Path | None:
     Raises:
         InputError: the given font cannot be read.
     """
-    letters = frozenset(character for character in text if unicodedata.category(character)[0] in "LMN")
+    letters = _letters_in(text)
     if given is not None and not _characters(given):
         raise InputError(f"--font must be a TrueType or OpenType file, got {given}, which cannot be read as one")
     found = _search(letters, given)
@@ -67,11 +72,42 @@ def needs_shaping(text: str) -> bool:
     return any("\u0590" <= character < "\u1e00" or "\ua800" <= character < "\uac00" for character in text)
 
 
-def wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Break a text into lines of at most ``width`` (in the unit of the font's size) where words allow it."""
+@dataclass(frozen=True)
+class Letters:
+    """A font at a size; what it lacks and DejaVu Sans has is drawn with that.
+
+    Attributes:
+        file: the font.
+        size: of the letters.
+    """
+
+    file: Path
+    size: float
+
+    def getlength(self, text: str) -> float:
+        """Return the length of a line of text, in the unit of the size."""
+        return sum(open_font(file, self.size).getlength(run) for run, file in self._runs(text))
+
+    def draw(self, pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, fill: tuple[int, ...]) -> None:
+        """Draw a line of text from a place on its baseline."""
+        x, y = place
+        for run, file in self._runs(text):
+            font = open_font(file, self.size)
+            pen.text((x, y), run, fill=fill, font=font, anchor="ls")
+            x += font.getlength(run)
+
+    def _runs(self, text: str) -> Iterator[tuple[str, Path]]:
+        """Cut a text into pieces of one font."""
+        own, other = _characters(self.file), _characters(default_font())
+        for borrowed, run in itertools.groupby(text, lambda c: c not in own and c in other):
+            yield "".join(run), default_font() if borrowed else self.file
+
+
+def wrap(text: str, letters: Letters, width: float) -> list[str]:
+    """Break a text into lines of at most ``width`` (in the unit of the letters' size) where words allow it."""
     lines = [""]
     for piece in _PIECE.findall(" ".join(text.split())):
-        if lines[-1] and font.getlength(lines[-1] + piece.rstrip()) > width:
+        if lines[-1] and letters.getlength(lines[-1] + piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece
     return [line.rstrip() for line in lines]
@@ -89,12 +125,12 @@ def lines_picture(lines: Sequence[str], file: Path, size_px: float, color: tuple
     Returns:
         (h, w, 4) uint8 RGBA; a line is ``line_height(size_px)`` high.
     """
-    font = open_font(file, size_px)
-    width = max(1, *(int(font.getlength(line)) + 2 for line in lines))
+    letters = Letters(file, size_px)
+    width = max(1, *(int(letters.getlength(line)) + 2 for line in lines))
     image = Image.new("RGBA", (width, max(1, round(len(lines) * line_height(size_px)))), (*color, 0))
     pen = ImageDraw.Draw(image)
     for row, line in enumerate(lines):
-        pen.text((0, (row + 0.78) * line_height(size_px)), line, fill=(*color, 255), font=font, anchor="ls")
+        letters.draw(pen, (0, (row + 0.78) * line_height(size_px)), line, (*color, 255))
     return np.asarray(image)
 
 
@@ -111,7 +147,8 @@ def draw_lines(axis: "Axes", lines: Sequence[str], file: Path, size_pt: float, c
     from matplotlib.font_manager import FontProperties
 
     left, top = corner
-    if needs_shaping("".join(lines)):
+    text = "".join(lines)
+    if needs_shaping(text) or not _letters_in(text) <= _characters(file):
         limits = axis.get_xlim(), axis.get_ylim()
         picture = lines_picture(lines, file, size_pt * _PX_PER_PT, _INK)
         height, width = (length / _PX_PER_PT for length in picture.shape[:2])
@@ -127,6 +164,11 @@ def draw_lines(axis: "Axes", lines: Sequence[str], file: Path, size_pt: float, c
         axis.text(left, y, line, fontproperties=look, fontsize=size_pt, va="baseline", color=color, parse_math=False)
 
 
+def _letters_in(text: str) -> frozenset[str]:
+    """Return the letters, marks and digits of a text."""
+    return frozenset(character for character in text if unicodedata.category(character)[0] in "LMN")
+
+
 def line_height(size: float) -> float:
     """Return the distance of two lines of text."""
     return _LINE * size
@@ -135,10 +177,11 @@ def line_height(size: float) -> float:
 @functools.lru_cache(maxsize=256)
 def _search(letters: frozenset[str], given: Path | None) -> Path | None:
     first = [] if given is None else [given]
+    own = letters - _characters(default_font())
     for file in (*first, default_font()):
-        if letters <= _characters(file):
+        if (own if file == given else letters) <= _characters(file):
             return file
-    return next((file for file in _system_fonts() if letters <= _characters(file)), None)
+    return next((file for file in _system_fonts() if own <= _characters(file)), None)
 
 
 @functools.cache

@@ -226,7 +226,7 @@ def _draw_stairs(axis: "Axes", walks: Walks, floor: int, detail: bool) -> None:
 
 
 def _draw_numbers(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float) -> None:
-    """Write at each place in the agent's color at which steps it was there, where there is room."""
+    """Write at each place in the agent's color at which steps it was there; the start is step 1, as in pages."""
     from vln_clip.viewer.labels import place_labels
 
     labels, colors, anchors = [], [], []
@@ -234,7 +234,7 @@ def _draw_numbers(axis: "Axes", walks: Walks, floor: int, metres_per_pt: float) 
         times: dict[int, list[str]] = {}
         for t, viewpoint in enumerate(trace.viewpoints.tolist()):
             if t and walks.floor[viewpoint] == floor:
-                times.setdefault(viewpoint, []).append(str(t))
+                times.setdefault(viewpoint, []).append(str(t + 1))
         labels += [",".join(steps) for steps in times.values()]
         anchors += list(times)
         colors += [agent_style(number)[0]] * len(times)

@@ -13,10 +13,11 @@ from PIL import Image
 from vln_clip import log
 from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path, load_graph
-from vln_clip.envs.render import load_skybox, render_equirectangular
+from vln_clip.envs.render import render_equirectangular
 from vln_clip.extract import find_skybox_folder, has_skybox
 from vln_clip.features.extraction import Panorama
 from vln_clip.features.pipeline import num_cpus
+from vln_clip.viewer.faces import load_faces
 
 QUALITY = 80  # of JPEG
 WIDTHS_PX = (1024, 768, 512)
@@ -93,7 +94,7 @@ def panorama_jpeg(folder: Path, viewpoint_id: str, rotation: np.ndarray, width_p
     Raises:
         InputError: its skybox files are missing or damaged.
     """
-    picture = render_equirectangular(load_skybox(folder, viewpoint_id), rotation, width_px).numpy()
+    picture = render_equirectangular(load_faces(folder, viewpoint_id), rotation, width_px).numpy()
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "JPEG", quality=QUALITY, optimize=True)
     return out.getvalue()
@@ -143,7 +144,7 @@ def draw_panoramas(
 
 def _widths_px(place: Panorama) -> tuple[int, ...]:
     """Return the widths to try: those of which a skybox fills at least every second pixel around the horizon."""
-    size_px = load_skybox(place.folder, place.viewpoint_id).shape[1]
+    size_px = load_faces(place.folder, place.viewpoint_id).shape[1]
     useful = tuple(width for width in WIDTHS_PX if width <= 2 * 4 * size_px)
     return useful or WIDTHS_PX[-1:]
 

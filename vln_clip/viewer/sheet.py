@@ -12,7 +12,7 @@ from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
 from vln_clip.viewer.figure import picture_kind
-from vln_clip.viewer.lettering import default_font, draw_lines, find_font, line_height, open_font, wrap
+from vln_clip.viewer.lettering import Letters, default_font, draw_lines, find_font, line_height, open_font, wrap
 from vln_clip.viewer.maps import INK, NODE, REFERENCE, agent_style, draw_walks, mark_goal, mark_start
 from vln_clip.viewer.panels import fill_room, new_figure
 from vln_clip.viewer.traces import Trace
@@ -144,12 +144,12 @@ def _draw_scores(axis: "Axes", walks: Walks, right: float, y: float) -> None:
 
 def _first_lines(text: str, file: Path, width: float) -> list[str]:
     """Return what of a text fits under a map, with dots where there is more."""
-    font = open_font(file, _TEXT_PT)
-    lines = wrap(text, font, width)
+    letters = Letters(file, _TEXT_PT)
+    lines = wrap(text, letters, width)
     if len(lines) <= _TEXT_LINES:
         return lines
     last = lines[_TEXT_LINES - 1]
-    while last and font.getlength(f"{last} …") > width:
+    while last and letters.getlength(f"{last} …") > width:
         last = last[: last.rfind(" ")] if " " in last else last[:-1]
     return [*lines[: _TEXT_LINES - 1], f"{last} …"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.skybox import load_skybox
 from vln_clip.features.extraction import Panorama
+from vln_clip.viewer.faces import load_faces
 from vln_clip.viewer.panoramas import SkyboxFinder
 
 _CACHED = 3  # a move shows two; faces of 1024 pixels take 19 MB
@@ -40,7 +40,7 @@ class Skyboxes:
     def _faces(self, viewpoint: int) -> Tensor:
         """Load the six faces, (6, S, S, 3) uint8; a damaged file is an ``InputError``."""
         found = self._find(viewpoint)
-        return load_skybox(found.folder, found.viewpoint_id)
+        return load_faces(found.folder, found.viewpoint_id)
 
     def _find(self, viewpoint: int) -> Panorama:
         found = self._finder.find(viewpoint)

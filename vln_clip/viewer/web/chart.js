@@ -52,7 +52,8 @@ function drawSeries(series, values, frame) {
 function drawChart(root) {
   const rows = SERIES.map((series) => [series, seriesValues(series)]).filter(([, values]) => values.flat().some(isNumber));
   if (!rows.length) {
-    root.replaceChildren(el("p", { class: "muted" }, "Nothing to draw: no decisions were recorded, and the goal is hidden."));
+    root.replaceChildren(el("p", { class: "muted" }, isWaiting() ? "Probabilities and value appear here as the agent walks."
+      : "Nothing to draw: no decisions were recorded, and the goal is hidden."));
     return;
   }
   const [width, height] = [Math.max(200, root.clientWidth), Math.max(90, root.clientHeight)];

@@ -1,12 +1,12 @@
 // Facts of the step and of the walks: what could be chosen, what was, and how the walks scored.
 
 const METRIC_NAMES = {
-  success_rate: ["success", "stopped within 3 m of the goal"],
+  success_rate: ["success", "stopped with less than 3 m to walk to the goal"],
   spl: ["SPL", "success weighted by path length"],
   ndtw: ["nDTW", "likeness to the reference, 1 is best"],
   nav_error: ["error, m", "distance to the goal at the end"],
   lengths: ["length, m", "length of the walk"],
-  steps: ["steps", "actions taken, turns included"],
+  steps: ["actions", "as recorded: turns of the head count too, moves alone in files that hold no turns"],
   oracle_rate: ["oracle", "was within 3 m of the goal at some place"],
   oracle_error: ["oracle error, m", "smallest distance to the goal on the way"],
   sdtw: ["sDTW", "nDTW where the walk succeeded, else 0"],
@@ -53,12 +53,16 @@ function drawDecision(root, onChoose) {
       el("span", choice.reference ? { class: "reference-tag", title: "what the reference does here" } : {}, choice.reference ? "ref" : ""),
       choice.probability === null ? el("span") : bar, el("span", { class: "choice-share" }, choice.probability === null ? "" : percent(choice.probability)));
   });
-  root.replaceChildren(factLine(decision), el("div", { class: `choices agent-${agent}` }, ...rows));
+  const why = isWaiting() ? "No decision yet: the agent waits for an instruction. It can go:"
+    : walk.decisions ? null : "From a prediction file: places only, no probabilities.";
+  const hint = why && el("p", { class: "muted" }, why);
+  root.replaceChildren(...[hint, factLine(decision)].filter(Boolean), el("div", { class: `choices agent-${agent}` }, ...rows));
 }
 
 /** What is unusual about a step, in two or three words. */
 function unusual(decision, walk, step) {
   if (decision.forced) return "forced";
+  if (isWaiting()) return "";
   if (decision.action === null) return "cut off, no decision";
   return state.episode.path && referenceNext(state.episode, walk, step) === null ? "off the reference" : "";
 }

@@ -21,20 +21,28 @@ const Heat = (() => {
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   }
 
-  /** Fill a map by direction, then stretch it so that its strongest place is 255. */
+  /**
+   * Fill a map by direction, then stretch it so that its strongest place is 255. `peak` is where that is, null where
+   * all is 0; `columns` the strongest of each heading, 0 to 1.
+   */
   function paint(valueOf) {
     const values = new Float32Array(WIDTH * HEIGHT);
     let strongest = 0;
+    let peak = { heading: 0, elevation: 0 };
+    const columns = new Float32Array(WIDTH); // strongest of each heading
     for (let row = 0; row < HEIGHT; row += 1) {
       const elevation = Math.PI / 2 - ((row + 0.5) * Math.PI) / HEIGHT;
       for (let column = 0; column < WIDTH; column += 1) {
-        const value = valueOf(vectorOf(((column + 0.5) * TURN) / WIDTH - Math.PI, elevation));
+        const heading = ((column + 0.5) * TURN) / WIDTH - Math.PI;
+        const value = valueOf(vectorOf(heading, elevation));
         values[row * WIDTH + column] = value;
-        strongest = Math.max(strongest, value);
+        columns[column] = Math.max(columns[column], value);
+        if (value > strongest) [strongest, peak] = [value, { heading, elevation }];
       }
     }
     const scale = strongest > 0 ? 255 / strongest : 0;
-    return { width: WIDTH, height: HEIGHT, data: Uint8Array.from(values, (value) => value * scale) };
+    return { width: WIDTH, height: HEIGHT, data: Uint8Array.from(values, (value) => value * scale),
+      peak: strongest > 0 ? peak : null, columns: columns.map((value) => (value * scale) / 255) };
   }
 
   /** Map of the attention over views: (36,) weights. */

@@ -4,22 +4,22 @@ const ROW_PX = 68;
 
 /** Orders of the list; every one falls back on the document's own order. Unknown values come last. */
 const ORDERS = {
-  failures: { label: "failures first", keys: (e) => [rank(succeeded(e, 0)), rank(metric(e, 0, "ndtw"))] },
-  ndtw: { label: "nDTW, lowest first", keys: (e) => [rank(metric(e, 0, "ndtw"))] },
-  best: { label: "nDTW, highest first", keys: (e) => [rank(metric(e, 0, "ndtw"), -1)] },
-  success: { label: "successes first", keys: (e) => [rank(succeeded(e, 0), -1)] },
+  failures: { label: "failures first", needsScores: true, keys: (e) => [rank(succeeded(e, 0)), rank(metric(e, 0, "ndtw"))] },
+  ndtw: { label: "nDTW, lowest first", needsScores: true, keys: (e) => [rank(metric(e, 0, "ndtw"))] },
+  best: { label: "nDTW, highest first", needsScores: true, keys: (e) => [rank(metric(e, 0, "ndtw"), -1)] },
+  success: { label: "successes first", needsScores: true, keys: (e) => [rank(succeeded(e, 0), -1)] },
   longest: { label: "longest walk first", keys: (e) => [rank(metric(e, 0, "lengths") ?? e.walks[0]?.viewpoints.length, -1)] },
-  differ: { label: "largest gap A − B first", needsTwo: true, keys: (e) => [rank(gap(e), -1)] },
+  differ: { label: "largest gap A − B first", needsTwo: true, needsScores: true, keys: (e) => [rank(gap(e), -1)] },
   id: { label: "id", keys: (e) => [e.id] },
 };
 
 const OUTCOMES = {
   all: { label: "any outcome", keep: () => true },
-  failed: { label: "failures", keep: (e) => succeeded(e, 0) === false },
-  succeeded: { label: "successes", keep: (e) => succeeded(e, 0) === true },
+  failed: { label: "failures", needsScores: true, keep: (e) => succeeded(e, 0) === false },
+  succeeded: { label: "successes", needsScores: true, keep: (e) => succeeded(e, 0) === true },
   differ: { label: "A and B differ", needsTwo: true, keep: (e) => Boolean(e.walks[0] && e.walks[1]) && !sameWay(e) },
-  onlyA: { label: "only A succeeds", needsTwo: true, keep: (e) => succeeded(e, 0) === true && succeeded(e, 1) === false },
-  onlyB: { label: "only B succeeds", needsTwo: true, keep: (e) => succeeded(e, 0) === false && succeeded(e, 1) === true },
+  onlyA: { label: "only A succeeds", needsScores: true, needsTwo: true, keep: (e) => succeeded(e, 0) === true && succeeded(e, 1) === false },
+  onlyB: { label: "only B succeeds", needsScores: true, needsTwo: true, keep: (e) => succeeded(e, 0) === false && succeeded(e, 1) === true },
 };
 
 function rank(value, sign = 1) {
@@ -44,13 +44,15 @@ function compareKeys(a, b) {
 class EpisodeList {
   constructor(root) {
     const two = page.agents.length > 1;
-    const offered = (table) => Object.entries(table).filter(([, entry]) => two || !entry.needsTwo);
+    const scored = page.episodes.some((episode) => episode.walks.some((walk) => walk?.metrics));
+    const offered = (table) => Object.entries(table).filter(([, entry]) => (two || !entry.needsTwo) && (scored || !entry.needsScores));
     const choices = (table) => offered(table).map(([name, { label }]) => [name, label]);
     const distinct = (name) => [...new Set(page.episodes.map((episode) => episode[name]))].sort();
     this.search = el("input", { type: "search", id: "search", placeholder: "Search instructions and ids", "aria-label": "search",
       oninput: () => this.refresh() });
     this.order = this.#select("order", "order of the list", choices(ORDERS));
     this.outcome = this.#select("outcome", "outcome", choices(OUTCOMES));
+    this.outcome.hidden = choices(OUTCOMES).length < 2;
     this.scan = this.#select("scan", "scan", [["", "all scans"], ...distinct("scan").map((scan) => [scan, shortId(scan)])]);
     const languages = distinct("language");
     this.language = this.#select("language", "language", [["", "all languages"], ...languages.map((name) => [name, name])]);

@@ -59,6 +59,34 @@ const Live = (() => {
     }
     episode.walks = kept ? [shown, kept.walk] : [shown];
     showEpisode(episode, step ?? shown.viewpoints.length - 1, 0);
+    writeLink();
+  }
+
+  /** Put start and instruction into the address, so that it can be shared and loaded again. */
+  function writeLink() {
+    const { scan, start: viewpoint, heading, instruction, language } = session.request;
+    const parts = new URLSearchParams({ scan, start: viewpoint, heading: ((((heading / DEGREE) % 360) + 360) % 360).toFixed(1), language, instruction });
+    history.replaceState(null, "", `#${parts}`);
+  }
+
+  /** Begin as the address says, or with `otherwise`. Returns what is wrong with the address, null where nothing is. */
+  function readLink(otherwise) {
+    const parts = new URLSearchParams(location.hash.slice(1));
+    if (!parts.has("scan")) {
+      otherwise();
+      return null;
+    }
+    const scan = Object.hasOwn(page.scans, parts.get("scan")) ? page.scans[parts.get("scan")] : null;
+    const place = scan ? scan.ids.indexOf(parts.get("start")) : -1;
+    if (place < 0) {
+      otherwise();
+      return `The link names the start ${parts.get("scan")} ${parts.get("start")}, which is not in this page (${page.dataset} ${page.split}).`;
+    }
+    byId("live-instruction").value = parts.get("instruction") ?? "";
+    if ((page.languages ?? ["en"]).includes(parts.get("language"))) byId("live-language").value = parts.get("language");
+    const heading = Number(parts.get("heading"));
+    standAt(parts.get("scan"), place, (Number.isFinite(heading) ? heading : 0) * DEGREE, null);
+    return null;
   }
 
   /** Moves that the shown walk has carried out. */
@@ -115,7 +143,11 @@ const Live = (() => {
 
   /** Force a move (or stop) at the step shown; what came after is dropped. */
   function force(agent, k) {
-    if (agent !== 0 || session === null) return;
+    if (agent !== 0) return;
+    if (session === null) {
+      isReady();
+      return;
+    }
     if (!isCurrent()) {
       say("The instruction or start was changed; press Step to begin the new walk.");
       return;
@@ -203,7 +235,8 @@ const Live = (() => {
     byId("live-instruction").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) finish();
     });
-    standAt(scans[0], 0, 0, null);
+    const problem = readLink(() => standAt(scans[0], 0, 0, null));
+    if (problem) say(problem);
     search();
   }
 

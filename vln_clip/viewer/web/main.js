@@ -23,7 +23,7 @@ function drawHead() {
   const { episode } = state;
   const facts = [el("strong", {}, page.live ? "Live walk" : `Episode ${episode.id}`), el("span", { class: "muted", title: "scan" }, episode.scan),
     el("span", { class: "muted" }, episode.language)];
-  if (!page.live) facts.push(...episode.walks.map((_, agent) => outcomeMark(episode, agent)));
+  if (episode.walks.some((walk) => walk?.metrics)) facts.push(...episode.walks.map((_, agent) => outcomeMark(episode, agent)));
   byId("head-facts").replaceChildren(...facts);
   drawAgentTabs();
   byId("view-mode").hidden = !HAS_WEBGL || !Pictures.any(episode.scan);
@@ -62,6 +62,7 @@ function redraw(changed) {
   if (!state.episode) return;
   const has = (...names) => names.some((name) => changed.has(name));
   document.body.classList.add("has-episode");
+  document.body.classList.toggle("no-goal", !state.episode.path);
   if (has("episode", "step")) sayNoMore();
   if (has("both", "focus", "episode", "agents")) arrangePanes();
   if (has("episode", "step", "both", "focus", "compass", "overlay", "agents")) {

@@ -17,9 +17,10 @@ class WalkMap {
     root.append(this.drawing, this.tabs, this.tools, this.hover);
     this.floor = 0;
     this.view = { x: 0, y: 0, scale: 20 }; // middle in metres, pixels per metre
+    this.fitted = true; // whether to the walk; null once the user moved or zoomed the map
     this.redraw = oncePerFrame(() => this.#draw());
     this.#listen(onPick);
-    new ResizeObserver(() => this.redraw()).observe(root);
+    new ResizeObserver(() => (this.fitted === null ? this.redraw() : this.fit(this.fitted))).observe(root);
   }
 
   /** Take another episode: its floor, its walk fitted. */
@@ -37,12 +38,13 @@ class WalkMap {
     this.redraw();
   }
 
-  /** Fit the picture to the walk with its reference, or to the whole floor. */
+  /** Fit the picture to the walk with its reference, or to the whole floor; to that too where nobody has moved yet. */
   fit(toWalk) {
     const scan = currentScan();
     if (!scan) return;
+    this.fitted = toWalk;
     const walked = [...(state.episode.path ?? []), ...state.episode.walks.flatMap((walk) => walk?.viewpoints ?? [])];
-    const wanted = toWalk && walked.length ? walked : scan.ids.map((_, i) => i).filter((i) => scan.floor[i] === this.floor);
+    const wanted = toWalk && new Set(walked).size > 1 ? walked : scan.ids.map((_, i) => i).filter((i) => scan.floor[i] === this.floor);
     const [xs, ys] = [wanted.map((i) => scan.x[i]), wanted.map((i) => scan.y[i])];
     const [west, east, south, north] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const margin_m = toWalk ? SUCCESS_M + 0.6 : 1.2;
@@ -86,6 +88,7 @@ class WalkMap {
     this.view.x += dx / this.view.scale - dx / scale;
     this.view.y -= dy / this.view.scale - dy / scale;
     this.view.scale = scale;
+    this.fitted = null;
     this.redraw();
   }
 
@@ -125,6 +128,7 @@ class WalkMap {
     onDrag(this.drawing, (dx, dy) => {
       this.view.x -= dx / this.view.scale;
       this.view.y += dy / this.view.scale;
+      this.fitted = null;
       this.redraw();
     }, (event) => {
       const near = this.#near(event);

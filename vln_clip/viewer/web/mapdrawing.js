@@ -112,12 +112,18 @@ function drawScale(map, size) {
     svg("text", { x: end + 6, y }, `${length_m} m`))];
 }
 
+/** North is up: an arrow in the corner says so. */
+function drawNorth(size) {
+  return [svg("g", { class: "map-north", transform: `translate(${size.width - 16} ${size.height - 14})` }, tip("north, heading 0°"),
+    svg("path", { d: "M0,4V-16M-4,-10L0,-17L4,-10" }), svg("text", { x: -16, y: 1 }, "N"))];
+}
+
 /** All of the map. */
 function drawMap(map, scan, size) {
   const order = [0, 1].sort((a, b) => (a === state.focus) - (b === state.focus)); // the one in focus on top
   return [
     ...drawGoal(map, scan).slice(0, 1), ...drawGraph(map, scan), ...drawReference(map, scan), ...drawStart(map, scan),
     ...order.flatMap((agent) => drawWalk(map, scan, agent)), ...drawGoal(map, scan).slice(1),
-    ...order.flatMap((agent) => drawAgent(map, scan, agent)), ...drawScale(map, size),
+    ...order.flatMap((agent) => drawAgent(map, scan, agent)), ...drawScale(map, size), ...drawNorth(size),
   ];
 }

@@ -73,6 +73,11 @@ function referenceNext(episode, walk, step) {
   return at + 1 < episode.path.length ? episode.path[at + 1] : "stop";
 }
 
+/** Whether, live, nothing has been asked of the agent yet. */
+function isWaiting() {
+  return Boolean(page.live) && state.episode?.walks[0]?.decisions?.length === 0;
+}
+
 /** Places of the longest walk of an episode; at least 1, so that the start is shown where nobody walked. */
 function numPlaces(episode) {
   return Math.max(1, ...episode.walks.map((walk) => (walk ? walk.viewpoints.length : 0)));

@@ -157,7 +157,9 @@ class Pane {
     } else {
       this.renderer?.setHeat(this.heat);
       this.renderer?.draw(this.camera);
-      parts.push(...Arrows.draw(this.camera, size, marks, (...where) => this.turnTo(...where)), Arrows.ribbon(this.camera, size, marks));
+      const turnTo = (...where) => this.turnTo(...where);
+      parts.push(...Arrows.draw(this.camera, size, marks, turnTo), ...Arrows.heatHint(this.camera, size, this.heat, turnTo),
+        Arrows.ribbon(this.camera, size, marks, this.heat));
     }
     parts.push(this.#stopMark(size));
     this.overlay.setAttribute("viewBox", `0 0 ${size.width} ${size.height}`);
