@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from vln_clip import checkpoint, extract
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
-from vln_clip.config import ModelConfig, from_json
+from vln_clip.config import FollowerConfig, ModelConfig, from_json
 from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
 from vln_clip.envs.episodes import EpisodeTable
@@ -253,6 +253,7 @@ class LoadedFollower:
         header: of the checkpoint.
         features: what the world's features really are.
         stores: those features, none for a blind follower.
+        reward: which reward it was trained by (``FollowerConfig.reward``); the world gives them in that size.
     """
 
     follower: Follower
@@ -261,6 +262,7 @@ class LoadedFollower:
     header: dict[str, Any]
     features: str
     stores: Sequence[FeatureStore]
+    reward: str
 
 
 def _language_of(folder: Path, header: dict[str, Any], vocabulary: Vocabulary, dataset: str) -> str:
@@ -348,5 +350,7 @@ def load_follower(
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
     checkpoint.restore_weights(follower, saved.weights, folder)
-    world = setting.world(stores, simulator, cross_check)
-    return LoadedFollower(follower.eval(), world, setting, header, used, stores)
+    trained = asdict(FollowerConfig()) | header["config"]["follower"]  # an older run lacks what came after it
+    sizes = {name: trained[name] for name in ("stop_reward", "progress_reward")}
+    world = setting.world(stores, simulator, cross_check, **sizes)
+    return LoadedFollower(follower.eval(), world, setting, header, used, stores, trained["reward"])
