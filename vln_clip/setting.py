@@ -31,6 +31,7 @@ UNSEEN = "val_unseen"
 VALIDATION = (UNSEEN, "val_seen")
 NEEDED = (TRAIN, UNSEEN)  # to learn from, and to choose checkpoints by
 AUTO = "auto"
+_HEADER = ("dataset", "words", "max_input", "model", "config", "features_wanted", "features", "feature_width")
 NO_WORDS = Vocabulary(())  # for work that reads no instruction
 
 
@@ -327,6 +328,11 @@ def load_follower(
     header = saved.header
     if "max_action" not in header or header.get("stage") == "speaker":
         raise InputError(f"{folder} must be a follower's checkpoint, but is one of stage {header.get('stage')!r}")
+    lacking = [name for name in _HEADER if name not in header]
+    if lacking:
+        raise InputError(
+            f"{folder} was saved by another version of this package: it lacks {', '.join(lacking)}; train anew"
+        )
     vocabulary = Vocabulary.from_json(header["words"])
     dataset = dataset or str(header["dataset"])
     language = language or _language_of(folder, header, vocabulary, dataset)
@@ -345,7 +351,7 @@ def load_follower(
             f"{folder} was trained with {header['features']} features, but here {used} ones are found; bring the old "
             "ones back, or accept others with --features"
         )
-    if features is None and [store.fingerprint for store in stores] != header["feature_fingerprints"]:
+    if features is None and [store.fingerprint for store in stores] != header.get("feature_fingerprints", []):
         logger.warning("%s: the %s features found here are not the ones it was trained with", folder, used)
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
