@@ -9,7 +9,8 @@ from vln_clip.connectivity import NavTables
 from vln_clip.setting import Setting
 from vln_clip.viewer.document import ShownAgent, make_document, put_panoramas
 from vln_clip.viewer.page import page_html, write_page
-from vln_clip.viewer.panoramas import SkyboxFinder, draw_panoramas
+from vln_clip.viewer.panoramas import draw_panoramas
+from vln_clip.viewer.skyboxes import SkyboxFinder
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from vln_clip.records import Episode
 from vln_clip.setting import LoadedFollower
 from vln_clip.viewer.document import Json, ShownAgent, episode_json, make_document
 from vln_clip.viewer.guard import HOST, Guard, page_policy
-from vln_clip.viewer.panoramas import SkyboxFinder, panorama_jpeg
+from vln_clip.viewer.panoramas import panorama_jpeg
 from vln_clip.viewer.requests import MAX_BODY_BYTES, MAX_QUERY, RefusalError, WalkRequest, require_viewpoint
 from vln_clip.viewer.saliency import SaliencyMaker
+from vln_clip.viewer.skyboxes import SkyboxFinder
 from vln_clip.viewer.tracing import trace_instruction
 
 _MIN_WIDTH_PX, _MAX_WIDTH_PX = 1024, 2048  # of a panorama; JPEG would coarsen smaller ones visibly
