@@ -2,8 +2,6 @@
 
 import io
 import json
-import resource
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.full_disk import limited_files
 from tests.test_checkpoint_run import StoppedError, make_stage, open_run, stop_after
 from tests.toy_runs import World
 from tests.toy_world import toy_setting
@@ -245,14 +244,3 @@ def test_a_full_disk_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
         run_stage(run, stage)
     run_stage(open_run(tmp_path), stage)
     check_steps(run.folder, [2, 4, 6, 8])
-
-
-@contextmanager
-def limited_files(size_bytes):
-    """Let no file of this process become larger."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,11 +1,12 @@
 """Atomic writes: a reader sees the old file or the whole new one, never half of it."""
 
 import gzip
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -32,6 +33,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+
+
+def write_drawn(path: Path, draw: Callable[[BinaryIO], object]) -> None:
+    """Let ``draw`` fill a file in memory, then write that atomically.
+
+    For what fails on a full disk with other errors than ``OSError``, as matplotlib does where it writes PDF.
+    """
+    drawn = io.BytesIO()
+    draw(drawn)
+    write_atomically(path, lambda temporary: temporary.write_bytes(drawn.getvalue()))
 
 
 def save_json(path: Path, value: Any, indent: int | None = 2) -> None:
