@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.full_disk import limited_files
 from tests.test_follower import build, learner
 from tests.test_speaker import back_translation
 from tests.toy_world import toy_setting
@@ -46,6 +47,15 @@ def test_saving_again_replaces_the_checkpoint(tmp_path):
     for iteration in (1, 2):
         checkpoint.save(tmp_path, build(seed=iteration), {"iteration": iteration})
     assert checkpoint.load(tmp_path).header["iteration"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.json", "checkpoint.safetensors"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path):
+    checkpoint.save(tmp_path, build(seed=1), {"iteration": 1})
+    told = "checkpoint.safetensors cannot be written: .*(File too large|os error 27)"
+    with limited_files(2000), pytest.raises(InputError, match=told):
+        checkpoint.save(tmp_path, build(seed=2), {"iteration": 2})
+    assert checkpoint.load(tmp_path).header["iteration"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.json", "checkpoint.safetensors"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from vln_clip.errors import InputError
@@ -67,10 +68,19 @@ def save_safetensors(
     """Write arrays (all numpy or all torch) to a safetensors file atomically."""
     if all(isinstance(value, np.ndarray) for value in arrays.values()):
         arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata))
+        write_atomically(path, lambda temporary: _save_tensors(save_file, arrays, temporary, metadata))
     else:
         import safetensors.torch  # with it comes PyTorch, a second to load; worlds alone don't need it
         import torch
 
         tensors = {name: torch.as_tensor(value).contiguous() for name, value in arrays.items()}
-        write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+        save = safetensors.torch.save_file
+        write_atomically(path, lambda temporary: _save_tensors(save, tensors, temporary, metadata))
+
+
+def _save_tensors(save: Callable[..., None], tensors: Any, path: Path, metadata: dict[str, str] | None) -> None:
+    """Save; a full disk is an ``OSError``, as it is elsewhere."""
+    try:
+        save(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
