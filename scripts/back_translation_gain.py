@@ -81,7 +81,6 @@ def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     train.train_speaker(job)
     train.train_back_translated(job, unlabelled=job.unlabelled)
     train.train_back_translated(job, "continued")
-    job.run.close()
     found: dict[str, dict[str, float]] = {}
     for which in (results.BEST, LAST):
         found[which] = {}

@@ -10,7 +10,7 @@ import torch
 
 from tests.toy_runs import SMALL, write_predictions
 from tests.toy_world import scan_rows, write_features, write_scan
-from vln_clip import checkpoint, evaluate, log, submit, train
+from vln_clip import checkpoint, evaluate, log, setting, submit, train
 from vln_clip.connectivity import NavTables
 from vln_clip.features import open_store
 from vln_clip.features.formats import write_tsv
@@ -241,6 +241,14 @@ def test_what_is_no_checkpoint_is_refused(world, tmp_path, capsys):
     assert "must be a run's folder or a checkpoint folder" in told
     told = refused(capsys, evaluate.main, ["--checkpoint", world.runs / "toy" / "checkpoints" / "speaker" / "last"])
     assert "must be a follower's checkpoint, but is one of stage 'speaker'" in told
+    follower = world.runs / "toy" / "checkpoints" / "follower" / "last"
+    saved = checkpoint.load(follower)
+    header = {name: value for name, value in saved.header.items() if name not in ("features", "config")}
+    checkpoint.save(
+        tmp_path / "older", setting.load_follower(follower, None, ["val_unseen"], torch.device("cpu")).follower, header
+    )
+    told = refused(capsys, evaluate.main, ["--checkpoint", tmp_path / "older"])
+    assert "older was saved by another version of this package: it lacks config, features; train anew" in told
     told = refused(capsys, evaluate.main, ["--checkpoint", world.runs / "toy", "--split", "test"])
     assert "--split test hides its goals; write its submission with vln-clip submit" in told
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.full_disk import limited_files
 from tests.traces import HINDI, PLACES, episode, two_floors, walk, write_font
 from vln_clip.errors import InputError
 from vln_clip.viewer import lettering
@@ -220,3 +221,12 @@ def test_the_window_holds_everything_that_is_drawn(tables):
     far = replace(episode("01"), instr_id="7_0")
     low, high = Walks([walk(tables, "01", of=far)], tables).window
     assert (high - low >= 8).all()  # however short a walk is, what is around it is seen
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path, tables):
+    out = tmp_path / "new" / "walks.pdf"
+    out.parent.mkdir()
+    out.write_text("old")
+    with limited_files(2000), pytest.raises(InputError, match=r"walks.pdf cannot be written: File too large"):
+        draw_figure([walk(tables, "012")], tables, out)
+    assert [path.read_text() for path in out.parent.iterdir()] == ["old"]

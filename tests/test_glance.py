@@ -9,14 +9,15 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer
 
+from tests.full_disk import limited_files
 from tests.test_checkpoint_run import StoppedError, make_stage, open_run, stop_after
 from tests.toy_runs import World
 from tests.toy_world import toy_setting
 from vln_clip import glance, train
 from vln_clip.agents.baselines import StopAgent
 from vln_clip.envs.evaluation import walk_scores, walk_split
+from vln_clip.errors import InputError
 from vln_clip.events import Sights
 from vln_clip.records import Episode
 from vln_clip.rollout import teacher_forced
@@ -79,7 +80,6 @@ def test_small_numbers_keep_their_digits(run):
     assert line["optimizer/learning_rate"] == 1e-4
     toy = open_run(run.parent / "small")
     toy.log("follower", 1, {"loss/x": 1.23456789e-9, "loss/y": 1.23456789}, {}, Sights())
-    toy.close()
     line = json.loads((toy.folder / "metrics.jsonl").read_text())
     assert (line["loss/x"], line["loss/y"]) == (1.23457e-9, 1.234568)
 
@@ -174,12 +174,6 @@ def test_examples_are_spread_evenly():
     assert glance.spread(0, 3) == []
 
 
-@pytest.fixture(autouse=True)
-def young_process(monkeypatch):
-    # Event files of one second are told apart by a number; TensorBoard reads the tenth before the second.
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
-
-
 @pytest.mark.parametrize("stops", [(5,), (5, 1, 3)])
 def test_a_stage_that_was_stopped_shows_every_step_once(tmp_path, monkeypatch, stops):
     toy = toy_setting(tmp_path, monkeypatch)
@@ -192,10 +186,8 @@ def test_a_stage_that_was_stopped_shows_every_step_once(tmp_path, monkeypatch, s
         run = open_run(tmp_path)  # a process each
         with pytest.raises(StoppedError):
             run_stage(run, stop_after(stage(), count))
-        run.close()
     run = open_run(tmp_path)
     run_stage(run, stage())
-    run.close()
     check_steps(run.folder, [2, 4, 6, 8])
 
 
@@ -229,7 +221,6 @@ def test_what_was_shown_beyond_the_last_checkpoint_is_shown_anew(tmp_path, monke
             run_stage(run, stage)
     check_steps(run.folder, [2, 4])  # written at once, not at exit
     run_stage(run, stage)
-    run.close()
     assert len(list((run.folder / "events" / "follower").iterdir())) == 2
     check_steps(run.folder, [2, 4, 6, 8])
 
@@ -240,6 +231,16 @@ def test_other_stages_keep_their_events(tmp_path, monkeypatch):
     run = open_run(tmp_path)
     run_stage(run, make_stage(toy, "follower", iters=4))
     run_stage(run, make_stage(toy, "back_translated", iters=2))
-    run.close()
     for stage, steps in (("follower", [2, 4]), ("back_translated", [2])):
         assert [event.step for event in events(run.folder, stage).Scalars("val_seen/spl")] == steps
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
+    toy = toy_setting(tmp_path, monkeypatch)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    stage = replace(make_stage(toy, "follower"), look=lambda: Sights({"walks/x": noise}, {"walks": "| a |"}))
+    run = open_run(tmp_path)
+    with limited_files(20_000), pytest.raises(InputError, match=r"cannot be written to: File too large; .* goes on"):
+        run_stage(run, stage)
+    run_stage(open_run(tmp_path), stage)
+    check_steps(run.folder, [2, 4, 6, 8])

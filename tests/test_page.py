@@ -122,3 +122,11 @@ def test_every_script_is_in_the_page_and_readable():
         assert len(text.splitlines()) < 400, name
         assert text.startswith("// "), f"{name}: say in its first line what it is for"
         assert "innerHTML" not in text, f"{name}: build elements of text, not of markup"
+
+
+def test_text_that_utf_8_cannot_hold_comes_back(tmp_path):
+    document, jpegs = page_document()
+    document["agents"][0]["name"] = "a \ud83d b 😀"
+    write_page(document, jpegs, tmp_path / "page.html")
+    (text,) = re.findall(r'id="document">(.*?)</script>', (tmp_path / "page.html").read_text("utf-8"), re.S)
+    assert json.loads(text)["agents"][0]["name"] == "a \ud83d b 😀"

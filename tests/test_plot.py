@@ -202,7 +202,28 @@ def test_a_run_that_is_being_written_is_read_as_far_as_it_is(runs):
     assert len(read_run(runs[0]).stages["follower"]) == 3
     with (runs[0] / "metrics.jsonl").open("a") as file:
         file.write("\n{}\n")
-    with pytest.raises(InputError, match=r"metrics.jsonl, line 4, must be an object with a stage, got '\{\"stage\": "):
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 4, must be an object of numbers .*, got '\{\"stage\": "):
+        read_run(runs[0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[1]",
+        b"\xff\x00",
+        b"",
+        b'{"stage": ["follower"], "iteration": 2}',
+        b'{"stage": "follower", "val_unseen/spl": 0.5}',
+        b'{"stage": "follower", "iteration": "2"}',
+        b'{"stage": "follower", "iteration": 2, "val_unseen/spl": null}',
+    ],
+)
+def test_a_damaged_line_is_named(runs, line):
+    file = runs[0] / "metrics.jsonl"
+    file.write_bytes(line + b"\n" + file.read_bytes())
+    with pytest.raises(
+        InputError, match=r"metrics.jsonl, line 1, must be an object of numbers with stage and iteration"
+    ):
         read_run(runs[0])
 
 

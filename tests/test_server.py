@@ -1,5 +1,6 @@
 """The live server on the toy world: walks, panoramas, and everything that it refuses."""
 
+import asyncio
 import io
 import json
 import math
@@ -9,6 +10,7 @@ import threading
 import pytest
 import torch
 from PIL import Image
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from tests.toy_world import point_to
@@ -17,7 +19,7 @@ from vln_clip.setting import load_follower
 from vln_clip.viewer import server
 from vln_clip.viewer.document import ShownAgent, episode_json, levels_text
 from vln_clip.viewer.guard import page_policy
-from vln_clip.viewer.requests import MAX_BODY_BYTES
+from vln_clip.viewer.requests import MAX_BODY_BYTES, RefusalError
 from vln_clip.viewer.saliency import add_saliency
 from vln_clip.viewer.tracing import trace_instruction
 
@@ -327,6 +329,28 @@ def test_our_own_mistakes_give_nothing_away(live, monkeypatch):
     app = server.make_app(live, page, PORT)
     careful = TestClient(app, base_url=f"http://127.0.0.1:{PORT}", raise_server_exceptions=False)
     refused(careful.post("/api/walk", json=WALK), 500, "the server failed")
+
+
+def test_damaged_files_are_told_to_the_terminal_alone(live, monkeypatch, caplog):
+    def fail(viewpoint):
+        raise InputError("skybox image must be a complete JPEG, got /home/me/b3.jpg")
+
+    monkeypatch.setattr(live, "draw", fail)
+    careful = TestClient(server.make_app(live, page, PORT), base_url=f"http://127.0.0.1:{PORT}")
+    answer = careful.get("/panorama/beta/b3.jpg")
+    refused(answer, 500, "the server's terminal says which")
+    assert "/home/me" not in answer.text
+    assert "/home/me/b3.jpg" in caplog.text
+
+
+def test_who_leaves_before_the_body_is_whole_is_no_failure():
+    coming = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive():
+        return next(coming)
+
+    with pytest.raises(RefusalError, match="the body ended too early"):
+        asyncio.run(server._body(Request({"type": "http"}, receive)))
 
 
 def test_every_answer_has_the_headers_of_a_careful_server(client):

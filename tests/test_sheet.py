@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.full_disk import limited_files
 from tests.traces import HINDI, episode, two_floors, walk
 from vln_clip.errors import InputError
 from vln_clip.viewer import sheet
@@ -102,3 +103,12 @@ def test_too_many_episodes_are_refused_with_the_way_out(tmp_path, tables, count)
 def test_another_ending_is_refused(tmp_path, tables):
     with pytest.raises(InputError, match=r"--sheet must name a file that ends in \.png, \.pdf, got .*sheet\.svg"):
         draw_sheet(groups_of(tables, 1), tables, tmp_path / "sheet.svg")
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path, tables):
+    out = tmp_path / "new" / "walks.pdf"
+    out.parent.mkdir()
+    out.write_text("old")
+    with limited_files(2000), pytest.raises(InputError, match=r"walks.pdf cannot be written: File too large"):
+        draw_sheet([[walk(tables, "012")]], tables, out)
+    assert [path.read_text() for path in out.parent.iterdir()] == ["old"]

@@ -85,6 +85,29 @@ def test_rewards_are_envdrops(loaded):
     assert len(rewards) > 1
 
 
+def test_rewards_are_those_that_the_agent_was_trained_by(own_world):
+    run = own_world.train("--no-blind", "--reward", "ndtw", "--stop-reward", "3", "--progress-reward", "0.5")
+    loaded = load_follower(run, None, SPLITS, torch.device("cpu"))
+    tables, stops = loaded.setting.tables, 0
+    for found in trace_rows(loaded, "val_unseen", None, "toy"):
+        path = np.array([tables.index("beta", viewpoint) for viewpoint in found.episode.path])
+        for step, decision in enumerate(found.decisions):
+            if decision.action < len(decision.candidates):
+                assert abs(decision.reward) in (0.0, 0.5)
+                continue
+            # nDTW of the places up to here, by the definition.
+            cost = np.full((step + 2, len(path) + 1), np.inf)
+            cost[0, 0] = 0.0
+            for i, j in np.ndindex(step + 1, len(path)):
+                near = min(cost[i, j], cost[i, j + 1], cost[i + 1, j])
+                cost[i + 1, j + 1] = near + float(tables.distance_m(found.viewpoints[i], path[j]))
+            ndtw = np.exp(-cost[-1, -1] / (3 * len(path)))
+            reached = float(tables.distance_m(found.viewpoints[step], path[-1])) < 3
+            assert decision.reward == pytest.approx(3 * ndtw if reached else -3.0, rel=1e-5)
+            stops += 1
+    assert stops
+
+
 def test_where_goals_are_hidden_there_is_neither_score_nor_reward(loaded):
     for found in trace_rows(loaded, "test", None, "toy"):
         assert found.metrics is None

@@ -203,3 +203,18 @@ def test_skyboxes_are_found_by_viewpoint(tmp_path, tables: NavTables):
     assert skyboxes.lacking([2, 3, 2]) == ["h2"]
     assert skyboxes.faces(3).shape == (6, 16, 16, 3)
     assert skyboxes.rotation(3).shape == (3, 3)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, tables, monkeypatch):
+    def stopped(*words, **flags):
+        yield None
+        raise OSError("[Errno 32] Broken pipe\n\nFFMPEG COMMAND:\nffmpeg -y")
+
+    monkeypatch.setattr("imageio_ffmpeg.write_frames", stopped)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "film.mp4").write_text("old")
+    with pytest.raises(InputError) as error:
+        write_video(walk(tables, "01"), tables, None, tmp_path / "new" / "film.mp4", size_px=(64, 64), fps=2)
+    assert "film.mp4 cannot be written: ffmpeg stopped ([Errno 32] Broken pipe); is the disk full?" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert [path.read_text() for path in (tmp_path / "new").iterdir()] == ["old"]

@@ -17,7 +17,8 @@ from vln_clip.errors import InputError
 from vln_clip.records import Episode, Prediction
 from vln_clip.tasks.metrics import METRICS
 from vln_clip.viewer.document import ShownAgent, episode_json, levels_text, make_document, put_panoramas, scan_json
-from vln_clip.viewer.panoramas import Panoramas, SkyboxFinder, draw_panoramas, panorama_jpeg
+from vln_clip.viewer.panoramas import Panoramas, draw_panoramas, panorama_jpeg
+from vln_clip.viewer.skyboxes import SkyboxFinder
 from vln_clip.viewer.traces import Decision, Trace
 from vln_clip.viewer.walked import trace_predictions
 

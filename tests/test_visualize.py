@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 
 import pytest
@@ -123,6 +124,13 @@ def test_things_called_the_same_are_called_by_their_path(world, page, tmp_path):
     assert [agent["name"] for agent in page(*files)["agents"]] == files
 
 
+def test_a_file_whose_name_is_no_text_can_be_shown(world, page, tmp_path):
+    file = tmp_path / os.fsdecode(b"caf\xe9.json")
+    write_predictions(world, file)
+    document = page(file)
+    assert document["agents"] == [{"name": "caf\ufffd", "about": "prediction file caf\ufffd.json"}]
+
+
 def test_a_map_shows_one_episode_of_all_agents(run, world, tmp_path):
     files = [write_predictions(world, tmp_path / f"{name}.json") for name in "ab"]
     out = tmp_path / "map.svg"
@@ -170,8 +178,10 @@ def test_flags_that_make_no_sense_are_refused(run, told, tmp_path):
     assert "--sheet must name a file that ends in .png, .pdf, got m.svg" in told(run, "--sheet", "m.svg")
     assert "--out shows at most 2 agents side by side, got 3" in told(run, "a", "b", *out)
     assert f"agents side by side must be different ones, got {run} twice" in told(run, run, *out)
+    assert "must be different ones" in told(run, run / ".." / run.name, *out)
     assert "--limit must be at least 1, got 0" in told(run, *out, "--limit", 0)
     assert "--max-mb must be above 0, got 0" in told(run, *out, "--max-mb", 0)
+    assert "--max-mb must be above 0, got nan" in told(run, *out, "--max-mb", "nan")
     assert "--panorama-width must be an even number up to 8192, got 511" in told(run, *out, "--panorama-width", 511)
     assert "exclude each other" in told(run, *out, "--panorama-width", 512, "--no-panoramas")
     assert not (tmp_path / "page.html").exists()

@@ -118,19 +118,31 @@ def read_run(folder: Path) -> TrainedRun:
     if not file.is_file():
         raise InputError(_no_metrics(folder))
     stages: dict[str, list[Row]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            stages.setdefault(row.pop("stage"), []).append(row)
-        except (ValueError, KeyError, AttributeError):
-            if number == len(lines):  # just being written, or cut off by a crash
-                continue
-            raise InputError(f"{file}, line {number}, must be an object with a stage, got {line[:60]!r}") from None
+        found = _parse(line)
+        if found is not None:
+            stages.setdefault(found[0], []).append(found[1])
+        elif number < len(lines):  # else just being written, or cut off by a crash
+            raise InputError(
+                f"{file}, line {number}, must be an object of numbers with stage and iteration, got {line[:60]!r}"
+            )
     if not stages:
         raise InputError(f"{file} must hold the numbers of a validation, but none has come yet; wait for the first")
     headers = _headers(folder, stages)
     return TrainedRun(folder, _settings(folder) | _features_used(headers), stages, _data(headers))
+
+
+def _parse(line: str) -> tuple[str, Row] | None:
+    """Return stage and numbers of a line, None where it is not as ``Run.log`` writes them."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    stage = row.pop("stage", None) if isinstance(row, dict) else None
+    if not isinstance(stage, str) or not isinstance(row.get("iteration"), int):
+        return None
+    return (stage, row) if all(isinstance(value, int | float) for value in row.values()) else None
 
 
 def _no_metrics(folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vln_clip.curves import Curve
-from vln_clip.files import write_atomically
+from vln_clip.files import write_drawn
 from vln_clip.tables import COLUMNS
 from vln_clip.viewer.maps import AGENT_COLORS, AGENT_STYLES, INK
 
@@ -44,9 +44,7 @@ def draw_curves(path: Path, panels: Sequence[Sequence[Curve]], num_splits: int, 
     with rc_context(_STYLE):
         figure = make_figure(panels, num_splits, title, window)
         kind = path.suffix.lower()[1:]
-        write_atomically(
-            path, lambda temporary: figure.savefig(temporary, format=kind, dpi=_DPI, metadata=_METADATA[kind])
-        )
+        write_drawn(path, lambda file: figure.savefig(file, format=kind, dpi=_DPI, metadata=_METADATA[kind]))
 
 
 def make_figure(panels: Sequence[Sequence[Curve]], num_splits: int, title: str, window: int) -> "Figure":

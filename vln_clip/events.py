@@ -1,6 +1,8 @@
 """The TensorBoard event files of a run: numbers, pictures and texts of every stage, each step once."""
 
 import io
+import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,46 +30,62 @@ class Events:
     """Event files in a folder per stage, so that TensorBoard shows stages as curves of one chart.
 
     A stage that goes on from a checkpoint writes a new file, which says from which step on older ones don't count:
-    that drops everything of a folder, another reason for one per stage.
+    that drops everything of a folder, another reason for one per stage. PyTorch's own writer works in a thread, where
+    a full disk ends in a traceback; here it is the caller's ``OSError``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
         self._first_steps: dict[str, int] = {}
 
     def go_on_after(self, stage: str, iteration: int) -> None:
         """Let what older files hold beyond an iteration not count any more, once something is written."""
         self._first_steps[stage] = iteration + 1
-        if stage in self._writers:
-            self._writers.pop(stage).close()
+        self._files.pop(stage, None)
 
     def write(self, stage: str, iteration: int, numbers: Mapping[str, float], seen: Sights) -> None:
-        """Write what there is of an iteration to the disk."""
-        writer = self._writer(stage)
-        for name, value in numbers.items():
-            writer.add_scalar(name, value, iteration)
-        for tag, image in seen.images.items():
-            writer.file_writer.add_summary(_image_summary(tag, image), iteration)
-        for tag, text in seen.texts.items():
-            writer.add_text(tag, text, iteration)
-        writer.flush()  # before the checkpoint is saved: a run that goes on from there does not write this again
+        """Write what there is of an iteration to the disk.
 
-    def close(self) -> None:
-        """Close all files."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
+        That is before its checkpoint is saved: a run that goes on from there does not write it again.
 
-    def _writer(self, stage: str) -> Any:
-        if stage not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+        Raises:
+            OSError: the disk is full, or the folder cannot be written to.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event  # slow to import, and only training needs it
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._writers[stage] = SummaryWriter(str(self.folder / stage), purge_step=self._first_steps.get(stage))
-        return self._writers[stage]
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        values += [_picture(tag, image) for tag, image in seen.images.items()]
+        values += [_words(tag, text) for tag, text in seen.texts.items()]
+        found = [] if stage in self._files else self._beginning(stage)
+        found += [Event(step=iteration, summary=Summary(value=[value])) for value in values]
+        if stage not in self._files:
+            # TensorBoard reads the files of a folder in the order of their names.
+            self._files[stage] = (
+                self.folder / stage / f"events.out.tfevents.{time.time_ns():020d}.{socket.gethostname()}"
+            )
+        path = self._files[stage]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            writer = RecordWriter(file)
+            for event in found:
+                event.wall_time = time.time()
+                writer.write(event.SerializeToString())
+
+    def _beginning(self, stage: str) -> list[Any]:
+        """Return what a file begins with."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        step = self._first_steps.get(stage, 0)
+        return [
+            Event(step=step, file_version="brain.Event:2"),
+            Event(step=step, session_log=SessionLog(status=SessionLog.START)),
+        ]
 
 
-def _image_summary(tag: str, image: np.ndarray) -> Any:
+def _picture(tag: str, image: np.ndarray) -> Any:
     """Return a picture for an event file; what PyTorch would write has all colors."""
     from PIL import Image
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -76,4 +94,17 @@ def _image_summary(tag: str, image: np.ndarray) -> Any:
     file = io.BytesIO()
     Image.fromarray(image).quantize(NUM_COLORS).save(file, "PNG")
     encoded = Summary.Image(height=H, width=W, colorspace=3, encoded_image_string=file.getvalue())
-    return Summary(value=[Summary.Value(tag=tag, image=encoded)])
+    return Summary.Value(tag=tag, image=encoded)
+
+
+def _words(tag: str, text: str) -> Any:
+    """Return a text for an event file."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.plugins.text.metadata import create_summary_metadata
+
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
+    metadata = create_summary_metadata(display_name="", description="")
+    return Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)

@@ -1,13 +1,15 @@
 """Atomic writes: a reader sees the old file or the whole new one, never half of it."""
 
 import gzip
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from vln_clip.errors import InputError
@@ -34,6 +36,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
 
 
+def write_drawn(path: Path, draw: Callable[[BinaryIO], object]) -> None:
+    """Let ``draw`` fill a file in memory, then write that atomically.
+
+    For what fails on a full disk with other errors than ``OSError``, as matplotlib does where it writes PDF.
+    """
+    drawn = io.BytesIO()
+    draw(drawn)
+    write_atomically(path, lambda temporary: temporary.write_bytes(drawn.getvalue()))
+
+
 def save_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file atomically; gzipped where its name ends in ``.gz``. NaN and infinity raise ``ValueError``."""
     _save_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
@@ -56,10 +68,19 @@ def save_safetensors(
     """Write arrays (all numpy or all torch) to a safetensors file atomically."""
     if all(isinstance(value, np.ndarray) for value in arrays.values()):
         arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-        write_atomically(path, lambda temporary: save_file(arrays, temporary, metadata))
+        write_atomically(path, lambda temporary: _save_tensors(save_file, arrays, temporary, metadata))
     else:
         import safetensors.torch  # with it comes PyTorch, a second to load; worlds alone don't need it
         import torch
 
         tensors = {name: torch.as_tensor(value).contiguous() for name, value in arrays.items()}
-        write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+        save = safetensors.torch.save_file
+        write_atomically(path, lambda temporary: _save_tensors(save, tensors, temporary, metadata))
+
+
+def _save_tensors(save: Callable[..., None], tensors: Any, path: Path, metadata: dict[str, str] | None) -> None:
+    """Save; a full disk is an ``OSError``, as it is elsewhere."""
+    try:
+        save(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None

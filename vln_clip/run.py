@@ -117,11 +117,20 @@ class Run:
         """Append numbers to ``metrics.jsonl`` and TensorBoard; there also what the clock says, and pictures.
 
         A deterministic run that was stopped and went on has the same ``metrics.jsonl`` as one that was not.
+
+        Raises:
+            InputError: the disk is full, or the folder cannot be written to.
         """
         line = {"stage": stage, "iteration": iteration} | {name: _rounded(value) for name, value in values.items()}
-        with (self.folder / METRICS).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self._events.write(stage, iteration, values | clock, seen)
+        try:
+            with (self.folder / METRICS).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._events.write(stage, iteration, values | clock, seen)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} cannot be written to: {error.strerror or error}; when it can, the same command goes "
+                "on from the last checkpoint"
+            ) from None
 
     def forget_after(self, stage: str, iteration: int) -> None:
         """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
@@ -132,10 +141,6 @@ class Run:
             kept = [line for line in lines if not _is_later(line, stage, iteration)]
             if len(kept) < len(lines):
                 files.write_atomically(path, lambda temporary: temporary.write_text("".join(f"{k}\n" for k in kept)))
-
-    def close(self) -> None:
-        """Flush what is buffered."""
-        self._events.close()
 
 
 def _rounded(value: float) -> float:

@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from vln_clip import checkpoint, extract
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
-from vln_clip.config import ModelConfig, from_json
+from vln_clip.config import FollowerConfig, ModelConfig, from_json
 from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
 from vln_clip.envs.episodes import EpisodeTable
@@ -31,6 +31,7 @@ UNSEEN = "val_unseen"
 VALIDATION = (UNSEEN, "val_seen")
 NEEDED = (TRAIN, UNSEEN)  # to learn from, and to choose checkpoints by
 AUTO = "auto"
+_HEADER = ("dataset", "words", "max_input", "model", "config", "features_wanted", "features", "feature_width")
 NO_WORDS = Vocabulary(())  # for work that reads no instruction
 
 
@@ -253,6 +254,7 @@ class LoadedFollower:
         header: of the checkpoint.
         features: what the world's features really are.
         stores: those features, none for a blind follower.
+        reward: which reward it was trained by (``FollowerConfig.reward``); the world gives them in that size.
     """
 
     follower: Follower
@@ -261,6 +263,7 @@ class LoadedFollower:
     header: dict[str, Any]
     features: str
     stores: Sequence[FeatureStore]
+    reward: str
 
 
 def _language_of(folder: Path, header: dict[str, Any], vocabulary: Vocabulary, dataset: str) -> str:
@@ -325,6 +328,11 @@ def load_follower(
     header = saved.header
     if "max_action" not in header or header.get("stage") == "speaker":
         raise InputError(f"{folder} must be a follower's checkpoint, but is one of stage {header.get('stage')!r}")
+    lacking = [name for name in _HEADER if name not in header]
+    if lacking:
+        raise InputError(
+            f"{folder} was saved by another version of this package: it lacks {', '.join(lacking)}; train anew"
+        )
     vocabulary = Vocabulary.from_json(header["words"])
     dataset = dataset or str(header["dataset"])
     language = language or _language_of(folder, header, vocabulary, dataset)
@@ -343,10 +351,12 @@ def load_follower(
             f"{folder} was trained with {header['features']} features, but here {used} ones are found; bring the old "
             "ones back, or accept others with --features"
         )
-    if features is None and [store.fingerprint for store in stores] != header.get("feature_fingerprints"):
+    if features is None and [store.fingerprint for store in stores] != header.get("feature_fingerprints", []):
         logger.warning("%s: the %s features found here are not the ones it was trained with", folder, used)
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
     checkpoint.restore_weights(follower, saved.weights, folder)
-    world = setting.world(stores, simulator, cross_check)
-    return LoadedFollower(follower.eval(), world, setting, header, used, stores)
+    trained = asdict(FollowerConfig()) | header["config"]["follower"]  # an older run lacks what came after it
+    sizes = {name: trained[name] for name in ("stop_reward", "progress_reward")}
+    world = setting.world(stores, simulator, cross_check, **sizes)
+    return LoadedFollower(follower.eval(), world, setting, header, used, stores, trained["reward"])

@@ -37,10 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         print_results(run.results_file)
         return
     job = open_job(settings, run)
-    try:
-        train_and_evaluate(job)
-    finally:
-        run.close()
+    train_and_evaluate(job)
     print_results(run.results_file)
     log.logger.info("results, submission and checkpoints are in %s", run.folder)
 

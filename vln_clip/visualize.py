@@ -128,7 +128,7 @@ def _check_page(config: VisualizeConfig, out: Path) -> None:
         raise InputError(f"--out must name a page that ends in .html, got {out}")
     if len(config.agents) > MAX_AGENTS:
         raise InputError(f"--out shows at most {MAX_AGENTS} agents side by side, got {len(config.agents)}")
-    if config.max_mb <= 0:
+    if not config.max_mb > 0:  # NaN is refused, too
         raise InputError(f"--max-mb must be above 0, got {config.max_mb:g}")
     width_px = config.panorama_width
     if width_px is not None and (width_px % 2 or not 2 <= width_px <= MAX_WIDTH_PX):

@@ -1,5 +1,6 @@
 """The agents that are shown beside each other: runs, checkpoints and prediction files, opened on one split."""
 
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ def open_agents(paths: Sequence[Path], options: Options) -> list[OpenedAgent]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} must be a run's folder, a checkpoint's or a prediction file, but does not exist")
-    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    places = Counter(path.resolve() for path in paths)
+    twice = next((path for path in paths if places[path.resolve()] > 1), None)
     if twice is not None:
         raise InputError(f"agents side by side must be different ones, got {twice} twice")
     if options.dataset == "auto":
@@ -129,7 +131,7 @@ def _open(path: Path, name: str, options: Options) -> OpenedAgent:
     """Open one agent."""
     if not path.is_dir():
         predictions, data = open_file(path, options)
-        return OpenedAgent(name, f"prediction file {path.name}", path, data, predictions=predictions)
+        return OpenedAgent(name, f"prediction file {_readable(path.name)}", path, data, predictions=predictions)
     folder = find_checkpoint(path)
     loaded = load(folder, options)
     run = run_of(folder)
@@ -143,15 +145,20 @@ def _names(paths: Sequence[Path]) -> list[str]:
     """Return a name per agent: a short one, or all of its path where two would be called the same."""
     short = [_short_name(path) for path in paths]
     counts = Counter(short)
-    return [str(path) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
+    return [_readable(str(path)) if counts[name] > 1 else name for name, path in zip(short, paths, strict=True)]
 
 
 def _short_name(path: Path) -> str:
     """Return what a run, a checkpoint (by its run and stage) or a file is called."""
     if not path.is_dir():
-        return stem_of(path)
+        return _readable(stem_of(path))
     place = path.absolute()
     run = run_of(place)
     if run is None:
         return place.name
     return f"{run.name}/{place.parent.name}" + ("" if place.name == BEST else f"/{place.name}")
+
+
+def _readable(name: str) -> str:
+    """Return the name of a file as text that can be drawn and written, whatever bytes it is of."""
+    return os.fsencode(name).decode(errors="replace")

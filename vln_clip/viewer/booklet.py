@@ -11,7 +11,8 @@ from vln_clip.setting import Setting
 from vln_clip.viewer.document import ShownAgent, make_document, put_panoramas
 from vln_clip.viewer.faces import DEMO_FACE_PX, is_demo
 from vln_clip.viewer.page import page_html, write_page
-from vln_clip.viewer.panoramas import SkyboxFinder, draw_panoramas
+from vln_clip.viewer.panoramas import draw_panoramas
+from vln_clip.viewer.skyboxes import SkyboxFinder
 
 _DEMO_FACT = (
     f"panoramas are drawn for this page, {DEMO_FACE_PX} pixels a face; the agents' features were made of the same "

@@ -168,7 +168,7 @@ def _decision(decision: Decision, first: int) -> Json:
         "w": None if decision.words is None else levels_text(decision.words),
         "v": None if decision.views is None else levels_text(decision.views),
         "value": None if decision.value is None else round(decision.value, 3),
-        "reward": decision.reward,
+        "reward": None if decision.reward is None else round(decision.reward, 3),
         "s": None,
     }
     if decision.saliency is not None:

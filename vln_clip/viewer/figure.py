@@ -9,7 +9,7 @@ import numpy as np
 
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
-from vln_clip.files import write_atomically
+from vln_clip.files import write_drawn
 from vln_clip.viewer.footer import draw_footer, footer_height_pt, plan_footer
 from vln_clip.viewer.maps import draw_walks
 from vln_clip.viewer.panels import arrange, new_figure
@@ -53,7 +53,7 @@ def draw_figure(
     with mpl.rc_context({"svg.hashsalt": "vln_clip", "svg.fonttype": "none", "pdf.fonttype": 42}):
         figure = _make_figure(Walks(traces, graph), title, font)
         save = functools.partial(figure.savefig, format=kind, dpi=_DPI, metadata=_METADATA[kind])
-        write_atomically(path, save)
+        write_drawn(path, save)
 
 
 def picture_kind(path: Path, endings: Sequence[str], flag: str) -> str:

@@ -108,9 +108,12 @@ def _digest(text: str) -> str:
 
 
 def _inert_json(value: dict[str, Any]) -> str:
-    """Return JSON that no HTML parser takes for markup: ``<`` is written as an escape, also inside instructions."""
+    """Return JSON that no HTML parser takes for markup, and that UTF-8 can hold.
+
+    ``<`` is written as an escape, and so is half a surrogate pair, which instructions and names of files may hold.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    return re.sub("[<\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _panorama_elements(panoramas: Iterable[bytes], expected: int) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Equirectangular pictures of viewpoints, drawn from skyboxes: as wide as a page has room for, or none."""
 
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ import numpy as np
 from PIL import Image
 
 from vln_clip import log
-from vln_clip.connectivity import NavTables
-from vln_clip.connectivity.graphs import graph_path, load_graph
 from vln_clip.envs.render import render_equirectangular
-from vln_clip.extract import find_skybox_folder, has_skybox
 from vln_clip.features.extraction import Panorama
 from vln_clip.features.pipeline import num_cpus
 from vln_clip.viewer.faces import load_faces
+from vln_clip.viewer.skyboxes import SkyboxFinder
 
 QUALITY = 80  # of JPEG
 WIDTHS_PX = (1024, 768, 512)
@@ -44,39 +41,6 @@ class Panoramas:
     def size_bytes(self) -> float:
         """Return what the pictures take up in a page, where they stand as text."""
         return _text_bytes(self.pictures)
-
-
-class SkyboxFinder:
-    """Finds the skyboxes of viewpoints; a building's files are listed when it is first asked about.
-
-    Args:
-        data: data folder.
-        tables: its graphs.
-    """
-
-    def __init__(self, data: Path, tables: NavTables) -> None:
-        self.data, self.tables = data, tables
-        self._known: dict[str, dict[int, Panorama]] = {}
-
-    def find(self, viewpoint: int) -> Panorama | None:
-        """Return where the skybox of a global viewpoint is and how it is turned, None where there is none."""
-        scan = self.tables.scans[self.tables.scan_index[viewpoint]]
-        if scan not in self._known:
-            self._known[scan] = self._list(scan)
-        return self._known[scan].get(viewpoint)
-
-    def _list(self, scan: str) -> dict[int, Panorama]:
-        """Return the viewpoints of a building that have a skybox."""
-        folder = find_skybox_folder(self.data, scan)
-        if folder is None:
-            return {}
-        names = {entry.name for entry in os.scandir(folder)}
-        graph = load_graph(graph_path(self.data / "connectivity", scan), scan)
-        return {
-            self.tables.index(scan, viewpoint_id): Panorama(scan, viewpoint_id, folder, rotation)
-            for viewpoint_id, rotation in zip(graph.viewpoint_ids, graph.rotation, strict=True)
-            if has_skybox(viewpoint_id, names)
-        }
 
 
 def panorama_jpeg(folder: Path, viewpoint_id: str, rotation: np.ndarray, width_px: int) -> bytes:

@@ -32,7 +32,7 @@ from vln_clip.features.extraction import Options, Panorama, fit_views
 from vln_clip.features.locate import PUBLIC_STEMS
 from vln_clip.records import NUM_VIEWS
 from vln_clip.setting import LoadedFollower
-from vln_clip.viewer.panoramas import SkyboxFinder
+from vln_clip.viewer.skyboxes import SkyboxFinder
 from vln_clip.viewer.traces import Decision, Trace
 
 Order = Literal["rgb", "bgr"]

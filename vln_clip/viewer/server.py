@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -28,9 +28,10 @@ from vln_clip.records import Episode
 from vln_clip.setting import LoadedFollower
 from vln_clip.viewer.document import Json, ShownAgent, episode_json, make_document
 from vln_clip.viewer.guard import HOST, Guard, page_policy
-from vln_clip.viewer.panoramas import SkyboxFinder, panorama_jpeg
+from vln_clip.viewer.panoramas import panorama_jpeg
 from vln_clip.viewer.requests import MAX_BODY_BYTES, MAX_QUERY, RefusalError, WalkRequest, require_viewpoint
 from vln_clip.viewer.saliency import SaliencyMaker
+from vln_clip.viewer.skyboxes import SkyboxFinder
 from vln_clip.viewer.tracing import trace_instruction
 
 _MIN_WIDTH_PX, _MAX_WIDTH_PX = 1024, 2048  # of a panorama; JPEG would coarsen smaller ones visibly
@@ -195,17 +196,21 @@ def make_app(live: Live, page: Callable[[Json], str], port: int) -> ASGIApp:
         Route("/api/episodes", episodes),
         Route("/panorama/{scan}/{viewpoint}.jpg", panorama),
     ]
-    handlers: dict[Any, Any] = {RefusalError: _refused, HTTPException: _no_such_page, Exception: _failed}
+    handlers: dict[Any, Any] = {RefusalError: _refused, HTTPException: _no_such_page}
+    handlers |= {InputError: _lacking, Exception: _failed}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), port, page_policy(html))
 
 
 async def _body(request: Request) -> bytes:
     """Read the body of a request, as far as it may go."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise RefusalError(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise RefusalError(413, f"the body must have at most {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect:  # nobody reads this
+        raise RefusalError(400, "the body ended too early") from None
     return body
 
 
@@ -220,10 +225,17 @@ async def _no_such_page(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": known.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
 
+async def _lacking(request: Request, error: Exception) -> Response:
+    """Answer where a file is missing or damaged; a browser is not told of this machine's folders."""
+    logger.error("%s", error)
+    return JSONResponse(
+        {"error": "a file that this needs is missing or damaged; the server's terminal says which"}, 500
+    )
+
+
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer where we are wrong ourselves; uvicorn logs what happened."""
-    told = str(error) if isinstance(error, InputError) else "the server failed; its terminal says why"
-    return JSONResponse({"error": told}, 500)
+    return JSONResponse({"error": "the server failed; its terminal says why"}, 500)
 
 
 class _Server(uvicorn.Server):

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from vln_clip.connectivity import NavTables
 from vln_clip.errors import InputError
-from vln_clip.files import write_atomically
+from vln_clip.files import write_drawn
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
 from vln_clip.viewer.figure import picture_kind
 from vln_clip.viewer.lettering import Letters, default_font, draw_lines, find_font, line_height, open_font, wrap
@@ -58,17 +58,17 @@ def draw_sheet(
     columns, rows = _shape(len(groups), kind)
     names = list(dict.fromkeys(trace.agent for traces in groups for trace in traces))
 
-    def write_pdf(temporary: Path) -> None:
-        with PdfPages(temporary, metadata={"CreationDate": None}) as pages:
+    def write_pdf(file: BinaryIO) -> None:
+        with PdfPages(file, metadata={"CreationDate": None}) as pages:
             for first in range(0, len(groups), columns * rows):
                 part = groups[first : first + columns * rows]
                 pages.savefig(_make_page(part, graph, names, (columns, rows), title, font))
 
-    def write_png(temporary: Path) -> None:
-        _make_page(groups, graph, names, (columns, rows), title, font).savefig(temporary, format="png", dpi=_DPI)
+    def write_png(file: BinaryIO) -> None:
+        _make_page(groups, graph, names, (columns, rows), title, font).savefig(file, format="png", dpi=_DPI)
 
     with mpl.rc_context({"pdf.fonttype": 42}):
-        write_atomically(path, write_pdf if kind == "pdf" else write_png)
+        write_drawn(path, write_pdf if kind == "pdf" else write_png)
 
 
 def _shape(count: int, kind: str) -> tuple[int, int]:

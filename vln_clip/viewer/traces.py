@@ -24,7 +24,7 @@ class Decision:
         views: (36,) float32 attention over the views; None likewise.
         saliency: (36, h, w) float32 in [0, 1], what of each view spoke for the action; None where it was not asked for.
         value: the critic's estimate of the return; None where there is none.
-        reward: of the decision, by the goal; None where the goal is hidden.
+        reward: of the decision, the one that the agent was trained by; None where the goal is hidden.
         forced: somebody else chose the action.
     """
 

@@ -11,9 +11,9 @@ from vln_clip.agents.follower import Follower, FollowerState
 from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable, in_order
 from vln_clip.envs.evaluation import EVALUATION_BATCH
-from vln_clip.envs.navigation import Navigation
+from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.errors import InputError
-from vln_clip.records import Episode, Observation, view_elevation_rad, view_heading_rad
+from vln_clip.records import Batch, Episode, Observation, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import Rollout, greedy, roll_out
 from vln_clip.setting import LoadedFollower
 from vln_clip.tasks.metrics import score_indices
@@ -184,7 +184,7 @@ def _trace_batch(
     watched = _Watched(loaded.follower, forced)
     batch, world = table.batch(rows), loaded.world
     record = roll_out(world, watched, batch, watched.choose, max_steps, teacher=None)
-    reward = _rewards(world, record, batch.goal)
+    reward = _rewards(loaded, record, batch)
     decisions = _decisions(watched, record, world.tables, batch.length.cpu().numpy(), reward)
     viewpoint, view = record.viewpoint.cpu().numpy(), record.view.cpu().numpy()
     metrics = _metrics(table, rows, viewpoint, record.num_actions.cpu().numpy(), world.tables)
@@ -227,13 +227,17 @@ def _decisions(
     return found
 
 
-def _rewards(world: Navigation, record: Rollout, goal: Tensor) -> np.ndarray | None:
-    """Return EnvDrop's reward of every decision, (T, B); None where a goal is hidden."""
+def _rewards(loaded: LoadedFollower, record: Rollout, batch: Batch) -> np.ndarray | None:
+    """Return the reward that the follower was trained by of every decision, (T, B); None where a goal is hidden."""
+    world, goal = loaded.world, batch.goal
     if bool((goal < 0).any()):
         return None
     place = record.viewpoint
     place = torch.where(place >= 0, place, place.gather(1, (place >= 0).sum(1, keepdim=True) - 1))  # stays at the end
     distance_m = torch.stack([world.distance_m(column, goal) for column in place.unbind(1)])  # (T + 1, B)
+    if loaded.reward == "ndtw":
+        assert batch.guide is not None, "who has a goal has a path"
+        return fidelity_reward(world, replace(record, distance_m=distance_m), batch.guide).cpu().numpy()
     return world.reward(distance_m[:-1], distance_m[1:], record.stopped).cpu().numpy()
 
 

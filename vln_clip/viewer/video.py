@@ -118,6 +118,8 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], size_px: tuple[int, int
     try:
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))
+    except OSError as error:  # of many lines; what ffmpeg itself found wrong stands above
+        raise OSError(f"ffmpeg stopped ({str(error).splitlines()[0]}); is the disk full?") from None
     finally:
         writer.close()
 
