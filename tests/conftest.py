@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from tests.browser import browser, tab  # noqa: F401  (fixtures of the tests in a real browser)
 from tests.gym_world import build_worlds
 from tests.toy_runs import World
 from tests.toy_skyboxes import write_skyboxes

@@ -1,45 +1,14 @@
-"""The page in a real browser: it plays, turns, filters, links, and walks live against a stub server."""
+"""The page in a real browser: it plays, turns, filters and links."""
 
 import re
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.browser import MARKS, heading, open_page, shown_ids, wait_step, wait_until
 from tests.page_document import SCRIPT, page_document
-from tests.page_server import Stub, serve_stub
 from vln_clip.viewer.page import write_page
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra 'test')")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"no browser at {CHROMIUM} (Debian's package chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as engine:
-        running = engine.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def tab(browser):
-    """A page of the browser that fails the test for anything the console complains about."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme="light")
-    complaints = []
-    opened.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    yield opened
-    opened.close()
-    assert not [text for text in complaints if "GPU stall" not in text]  # software drawing is slow, and says so
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -47,32 +16,6 @@ def address(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     write_page(*page_document(), path)
     return path.as_uri()
-
-
-def open_page(tab, address):
-    tab.goto(address)
-    tab.wait_for_selector("body[data-ready=true]")
-
-
-def shown_ids(tab):
-    rows = tab.locator(".row")
-    return [row.get_attribute("data-id") for row in sorted(rows.all(), key=lambda row: row.bounding_box()["y"])]
-
-
-def heading(tab, agent=0):
-    return float(tab.locator(f".pane[data-agent='{agent}']").get_attribute("data-heading"))
-
-
-def wait_until(tab, condition, timeout_s=15.0):
-    """Wait for a JavaScript condition; Playwright's own waiting evaluates strings, which the page's policy forbids."""
-    end = time.monotonic() + timeout_s
-    while not tab.evaluate(condition):
-        assert time.monotonic() < end, f"never came true: {condition}"
-        tab.wait_for_timeout(30)
-
-
-def wait_step(tab, label):
-    wait_until(tab, f"document.getElementById('step-label').textContent === {label!r}")
 
 
 def test_list_shows_failures_first_and_text_as_text(tab, address):
@@ -329,83 +272,3 @@ def test_a_long_instruction_scrolls_to_the_word_attended_to(tab, tmp_path):
     assert tab.evaluate("byId('instruction').scrollTop") == 0
     tab.keyboard.press("ArrowRight")
     wait_until(tab, "byId('instruction').scrollTop > 100")
-
-
-@pytest.fixture
-def served():
-    with serve_stub() as address:
-        yield address
-
-
-def test_live_walk_step_by_step_forced_back_and_to_the_end(tab, served):
-    open_page(tab, served)
-    tab.click(".live-result[data-id='7_0']")
-    wait_step(tab, "1 / 1")  # the first decision is asked for at once
-    tab.wait_for_selector(".choice.is-chosen")
-    tab.click("#live-step")
-    wait_step(tab, "2 / 2")
-    tab.click("#live-step")
-    wait_step(tab, "3 / 3")
-    tab.click("#live-back")
-    wait_step(tab, "2 / 2")
-    tab.keyboard.press("c")
-    tab.locator(".pane .mark[data-candidate='2']").click()  # where the agent came from
-    wait_step(tab, "3 / 3")
-    assert Stub.asked[-1]["actions"] == [0, 2]
-    assert not Stub.asked[-1]["finish"]
-    tab.keyboard.press("ArrowLeft")
-    wait_until(tab, "document.getElementById('decision-note').textContent === 'forced'")
-    tab.click("#live-walk")
-    wait_until(tab, "Number(document.getElementById('scrubber').max) >= 3")
-    assert Stub.asked[-1]["finish"]
-
-
-def test_live_changed_instruction_changes_the_walk_and_compares(tab, served):
-    open_page(tab, served)
-    tab.select_option("#live-scan", "villa")
-    tab.fill("#live-instruction", "go right")
-    tab.click("#live-walk")
-    wait_step(tab, "4 / 4")
-    tab.click("#live-compare")
-    tab.fill("#live-instruction", "stop here")
-    tab.click("#live-walk")
-    wait_until(tab, "document.querySelectorAll('.map-walk.agent-0 .map-stop').length === 1")
-    assert tab.locator(".map-walk.agent-1 .map-stop").count() == 4
-    assert tab.locator(".pane").count() == 2
-    assert tab.locator("#live-kept").inner_text().startswith("B")
-    assert Stub.asked[-1]["instruction"] == "stop here"
-
-
-def test_a_live_walk_is_in_the_address(tab, served):
-    open_page(tab, served)
-    tab.select_option("#live-scan", "villa")
-    tab.fill("#live-instruction", "go right")
-    tab.click("#live-walk")
-    wait_step(tab, "4 / 4")
-    link = tab.url
-    tab.goto("about:blank")
-    open_page(tab, link)
-    assert tab.input_value("#live-instruction") == "go right"
-    tab.wait_for_selector(".choice.is-chosen")  # its first decision
-    tab.goto("about:blank")
-    open_page(tab, f"{served}#scan=constructor&start=0")
-    assert "The link names the start constructor 0, which is not in this page" in tab.locator("#message").inner_text()
-
-
-def test_live_errors_are_sentences(tab, served):
-    open_page(tab, served)
-    assert tab.locator("#instruction").inner_text() == "Type an instruction on the left, or take an episode."
-    assert tab.locator("#decision-note").inner_text() == ""  # nothing was cut off
-    tab.click("#live-step")
-    assert tab.locator("#message").inner_text() == "Type an instruction first."
-    assert not Stub.asked
-
-
-def test_a_refusal_of_the_server_is_shown_as_its_sentence(browser, served):
-    tab = browser.new_page()  # the console names the status 400, which is not a fault of the page
-    open_page(tab, served)
-    tab.fill("#live-instruction", "go nowhere")
-    tab.click("#live-step")
-    tab.wait_for_selector("#toast:not([hidden])")
-    assert tab.locator("#message").inner_text() == "instruction must name a place, got 'nowhere'"
-    tab.close()
