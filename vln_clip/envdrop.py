@@ -4,7 +4,7 @@ Each class takes one optimizer step per call and returns numbers to log. Backwar
 add up to those of the summed loss, and only one rollout's graph is alive at a time.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
@@ -14,6 +14,7 @@ from vln_clip.agents.follower import Follower
 from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
+from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
@@ -35,6 +36,7 @@ class FollowerLearner:
         config: constants.
         generator: source of dropout and sampling.
         ml_weight: weight of imitation beside reinforcement.
+        watch: looks at losses and gradients before the step is taken, and stops it where they diverge.
     """
 
     world: Navigation
@@ -45,6 +47,7 @@ class FollowerLearner:
     config: FollowerConfig
     generator: torch.Generator
     ml_weight: float
+    watch: Watch = field(default_factory=Watch)
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -66,7 +69,7 @@ class FollowerLearner:
         record = self._roll_out(batch, noise, sample=False)
         loss = weight * imitation_loss(record.teacher_log_prob, record.mask)
         loss.backward()
-        return fetch({"loss/imitation": loss})
+        return self.watch.checked(fetch({"loss/imitation": loss}))
 
     def reinforce(self, batch: Batch, noise: Tensor | None = None) -> dict[str, float]:
         """Add the gradients of a sampled rollout."""
@@ -97,17 +100,16 @@ class FollowerLearner:
         )
         loss.total.backward()
         decisions = record.mask.sum()
-        return fetch(
-            {
-                "loss/reinforcement": loss.total,  # the sum of the next three
-                "loss/policy": loss.policy,
-                "loss/value": loss.value,
-                "loss/entropy": loss.entropy,
-                "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
-                "rollout/reward": (reward * record.mask).sum() / len(batch.goal),
-                "rollout/steps": decisions / len(batch.goal),
-            }
-        )
+        numbers = {
+            "loss/reinforcement": loss.total,  # the sum of the next three
+            "loss/policy": loss.policy,
+            "loss/value": loss.value,
+            "loss/entropy": loss.entropy,
+            "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
+            "rollout/reward": (reward * record.mask).sum() / len(batch.goal),
+            "rollout/steps": decisions / len(batch.goal),
+        }
+        return self.watch.checked(fetch(numbers))
 
     def update(self) -> dict[str, float]:
         """Clip encoder and decoder, each by itself, and step; the critic is not clipped (P10)."""
@@ -115,8 +117,9 @@ class FollowerLearner:
         critic = [p.grad.norm() for p in self.follower.critic.parameters() if p.grad is not None]
         if critic:  # imitation alone teaches it nothing
             norms[norm_name("critic")] = torch.stack(critic).norm()
+        found = self.watch.checked_norms(fetch(norms))  # before weights are touched: the step can be repeated
         self.optimizer.step()
-        return fetch(norms)
+        return found
 
     def _roll_out(self, batch: Batch, noise: Tensor | None, sample: bool) -> Rollout:
         return roll_out(
@@ -198,6 +201,7 @@ class SpeakerLearner:
     sampler: ShuffledSampler
     clip_norm: float
     generator: torch.Generator
+    watch: Watch = field(default_factory=Watch)
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -206,9 +210,11 @@ class SpeakerLearner:
         logits = self.speaker(self.world.observe_walk(batch), batch.tokens, batch.length, self.generator)
         loss = word_loss(logits, batch.tokens)
         loss.backward()
-        norms = clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm)
+        found = fetch({"loss/word": loss} | clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm))
+        self.watch.checked({"loss/word": found["loss/word"]})
+        self.watch.checked_norms({name: value for name, value in found.items() if name != "loss/word"})
         self.optimizer.step()
-        return fetch({"loss/word": loss} | norms)
+        return found
 
 
 def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str, Tensor]:
