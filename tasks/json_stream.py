@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.limits import MAX_BLANK_LINES, MAX_OBJECT_CHARS
+from vln_clip.reading import check_value, loads
 from vln_clip.tasks.unpacked import Unpacked
 
 CHUNK_BYTES = 1 << 20
-MAX_OBJECT_CHARS = 1 << 24  # more is broken JSON, whose end would be sought through the whole file
 BEFORE_OBJECT = re.compile(r"\s*([\[,])\s*(?=\{)")
 
 
@@ -35,19 +36,26 @@ class JsonStream:
             InputError: missing or damaged file, other encoding, broken JSON, something else than objects, or nothing.
         """
         with self.content.opened():
-            line, number = self.content.read_line(MAX_OBJECT_CHARS), 1
-            while line and not line.strip():
-                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
+            number, line = self._next_line(0)
             if not line:
                 raise InputError(f"file {self.file} must hold at least one JSON object, got an empty file")
             if line.lstrip().startswith(b"["):
                 yield from self._array(line)
                 return
             while line:
-                if line.strip():
-                    where = f"{self.file}: line {number}"
-                    yield where, _object(line, where)
-                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
+                where = f"{self.file}: line {number}"
+                yield where, _object(line, where)
+                number, line = self._next_line(number)
+
+    def _next_line(self, number: int) -> tuple[int, bytes]:
+        """Return number and content of the next line after line ``number`` that is not blank; none at the end."""
+        for following in range(number + 1, number + MAX_BLANK_LINES + 2):
+            line = self.content.read_line(MAX_OBJECT_CHARS)
+            if not line or line.strip():
+                return following, line
+        raise InputError(
+            f"{self.file}: at most {MAX_BLANK_LINES:,} blank lines may follow each other, got more after line {number}"
+        )
 
     def _array(self, part: bytes) -> Iterator[tuple[str, dict]]:
         """Yield the objects of an array that begins with ``part``."""
@@ -79,7 +87,9 @@ class JsonStream:
         if match is None or match[1] != ("," if index else "["):
             return None
         try:
-            return json.JSONDecoder().raw_decode(text, match.end())
+            value, end = json.JSONDecoder().raw_decode(text, match.end())
+            check_value(value, text[match.end() : end])
+            return value, end
         except (ValueError, RecursionError) as error:
             if may_go_on and len(text) - position < MAX_OBJECT_CHARS:
                 return None
@@ -89,7 +99,7 @@ class JsonStream:
 def _object(line: bytes, where: str) -> dict:
     """Parse one line."""
     try:
-        value = json.loads(line.decode())
+        value = loads(line.decode())
     except UnicodeDecodeError as error:
         raise InputError(f"{where} must be UTF-8 text, but: {error}") from None
     except (ValueError, RecursionError) as error:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.reading import is_finite
 from vln_clip.records import Episode, Prediction
 from vln_clip.tasks.datasets import RXR_LANGUAGES, Dataset, split_file
-from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.json_stream import JsonStream
 from vln_clip.tasks.rxr_files import remedy
 from vln_clip.tasks.scripts import is_romanized, script_fault

@@ -5,18 +5,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import stats
 
 from vln_clip.config import TrainConfig, filled
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.reading import loads, read_bytes, read_json
 from vln_clip.run import CHECKPOINTS, LAST, METRICS, PLACES
 
 SEED = "seed"
+PLAIN = (SEED, "dataset", "features")  # settings by which runs are compared
 SAME_CURVE = (SEED, "name", *PLACES)  # runs that differ in nothing else are one curve
 CONFIDENCE = 0.95
+LARGEST = 1e15  # of iterations and of numbers over them
 CHOSEN_BY = ("val_unseen/success_rate", "val_unseen/bleu")  # best checkpoints: of followers, of the speaker
 MOST_NAMED = 3  # settings in a label; runs that differ in more are called by their name
 Row = dict[str, float]
@@ -118,18 +121,31 @@ def read_run(folder: Path) -> TrainedRun:
     if not file.is_file():
         raise InputError(_no_metrics(folder))
     stages: dict[str, list[Row]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = read_bytes(file).splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            stages.setdefault(row.pop("stage"), []).append(row)
-        except (ValueError, KeyError, AttributeError):
+            stage, row = _row(loads(line.decode()))
+        except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines):  # just being written, or cut off by a crash
                 continue
-            raise InputError(f"{file}, line {number}, must be an object with a stage, got {line[:60]!r}") from None
+            raise InputError(
+                f"{file}, line {number}, must be an object with a stage, an iteration and numbers, got "
+                f"{line[:60].decode(errors='replace')!r}"
+            ) from None
+        stages.setdefault(stage, []).append(row)
     if not stages:
         raise InputError(f"{file} must hold the numbers of a validation, but none has come yet; wait for the first")
     return TrainedRun(folder, _settings(folder), stages, _data(folder, stages))
+
+
+def _row(content: Any) -> tuple[str, Row]:
+    """Check a line of metrics; what is wrong with one does not matter, it is shown as a whole."""
+    row = dict(content)
+    stage, iteration = row.pop("stage"), row["iteration"]
+    numbers = all(type(value) in (int, float) and (value != value or abs(value) < LARGEST) for value in row.values())
+    if not isinstance(stage, str) or type(iteration) is not int or iteration < 0 or not numbers:
+        raise ValueError
+    return stage, row
 
 
 def _no_metrics(folder: Path) -> str:
@@ -148,10 +164,14 @@ def _no_metrics(folder: Path) -> str:
 def _settings(folder: Path) -> dict[str, Any]:
     """Return the configuration of a run, flat; settings that came after it have their defaults."""
     file = folder / "config.json"
+    defaults = TrainConfig().to_json()
     try:
-        saved = filled(json.loads(file.read_text()), TrainConfig().to_json())
-    except (OSError, ValueError) as error:
+        saved = filled(cast(dict[str, Any], read_json(file)), defaults)
+    except ValueError as error:
         raise InputError(f"{file} must be a run's configuration, but can't be read: {error}") from None
+    for name, value in saved.items():
+        if name in PLAIN and type(value) is not type(defaults[name]):
+            raise InputError(f"{file}: {name} must be a {type(defaults[name]).__name__}, got {value!r:.60}")
     flat: dict[str, Any] = {}
     for name, value in saved.items():
         flat |= value if isinstance(value, dict) else {name: value}
@@ -164,10 +184,10 @@ def _data(folder: Path, stages: Iterable[str]) -> dict[str, str]:
         file = folder / CHECKPOINTS / stage / LAST / "checkpoint.json"
         if file.is_file():
             try:
-                header = json.loads(file.read_text())
-                return {split: version["sha256"] for split, version in header["data"].items()}
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
+                header: Any = read_json(file)
+                return {split: str(version["sha256"]) for split, version in header["data"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r:.200}") from None
     return {}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from vln_clip.config import TrainConfig, changed_fields, filled
 from vln_clip.errors import InputError
 from vln_clip.events import Events, Sights
 from vln_clip.log import logger, progress
+from vln_clip.reading import loads, read_json, read_text
 
 LAST = "last"
 CHECKPOINTS = "checkpoints"
@@ -90,7 +91,7 @@ class Run:
             (self.folder / CHECKPOINTS).is_dir() or self.results_file.is_file()
         ):  # else nothing was trained yet
             try:
-                theirs = filled(json.loads(saved.read_text()), TrainConfig().to_json())
+                theirs = filled(cast(dict[str, Any], read_json(saved)), TrainConfig().to_json())
                 same_places = {key: ours[key] for key in PLACES}
                 differences = changed_fields(ours, theirs | same_places)
             except ValueError as error:
@@ -128,7 +129,7 @@ class Run:
         self._events.go_on_after(stage, iteration)
         path = self.folder / METRICS
         if path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line]
+            lines = [line for line in read_text(path).splitlines() if line]
             kept = [line for line in lines if not _is_later(line, stage, iteration)]
             if len(kept) < len(lines):
                 files.write_atomically(path, lambda temporary: temporary.write_text("".join(f"{k}\n" for k in kept)))
@@ -146,10 +147,12 @@ def _rounded(value: float) -> float:
 def _is_later(line: str, stage: str, iteration: int) -> bool:
     """Return whether a line of metrics is of a stage beyond an iteration, or was cut off by a crash."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = loads(line)
+    except (ValueError, RecursionError):
         return True
-    return bool(row["stage"] == stage and row["iteration"] > iteration)
+    if not isinstance(row, dict) or type(row.get("iteration")) is not int:
+        raise InputError(f"every line of {METRICS} must be an object with stage and iteration, got {line[:60]!r}")
+    return bool(row.get("stage") == stage and row["iteration"] > iteration)
 
 
 def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
