@@ -225,7 +225,7 @@ def _is_quaternion(value: object) -> bool:
 
 
 def _is_actions(value: object) -> bool:
-    return isinstance(value, list) and all(type(action) is int and action >= 0 for action in value)
+    return isinstance(value, list) and all(type(action) is int and 0 <= action < 1 << 31 for action in value)
 
 
 def _is_object(value: object) -> bool:

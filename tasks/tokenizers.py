@@ -165,9 +165,14 @@ def _are_tight(left: str, right: str) -> bool:
 
 def _load_subwords(folder: Path) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a folder."""
-    if not folder.is_dir():
+    try:
+        found = folder.is_dir()
+    except (OSError, ValueError):  # too long for a name, or a zero byte in it
+        found = False
+    if not found:
         raise InputError(
-            f"tokenizer must be {ENGLISH}, {UNICODE} or a folder with a transformers tokenizer, got {str(folder)!r}, "
+            f"tokenizer must be {ENGLISH}, {UNICODE} or a folder with a transformers tokenizer, "
+            f"got {str(folder)!r:.200}, "
             "which is no folder here; nothing is downloaded"
         )
     try:

@@ -28,7 +28,8 @@ ODD_VALUES = [
     None, True, False, 0, -1, 2**31, 2**63, 2**64, HUGE, -HUGE, 1e308, -1e308, 5e-324, float("nan"), float("inf"), 0.5,
     "",
     " ", "\0", "a\nb", "\ud800", "\U0001f600", "../../x", "/etc/passwd", "a" * 5000, "é" * 100, [], {}, [[]],
-    [None], [{}], {"": None}, {"a": {"a": {}}}, nested(40), nested(200), [0] * 300, ["x"] * 20, "9" * 4000, "NaN", "1e999",
+    [None], [{}],
+    {"": None}, {"a": {"a": {}}}, nested(40), nested(200), [0] * 300, ["x"] * 20, "9" * 4000, "NaN", "1e999",
     "\u202e", "\x1b[2J", "<PAD>", "__class__", "none", "en", 1.5, [1, 2, 3], [1e308] * 3, {"a": 1, "b": 2}, "\r\n",
 ]  # fmt: skip
 
@@ -88,7 +89,7 @@ def change_tree(value, rng: random.Random):
         )
     elif kind == 4 and isinstance(container[key], str):
         container[key] = bytes_of(container[key].encode(errors="replace"), rng).decode(errors="replace")
-    elif kind == 5 and type(container[key]) in (int, float):
+    elif kind == 5 and type(container[key]) in (int, float) and abs(container[key]) < HUGE // 10**100:
         container[key] = rng.choice([-container[key], container[key] * 1e30, container[key] + 1, str(container[key])])
     else:
         container[key] = rng.choice(ODD_VALUES)

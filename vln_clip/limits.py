@@ -34,3 +34,6 @@ MAX_SKYBOX_PIXELS = 1 << 27
 
 # Coordinates of viewpoints: the earth's surface in metres, and far from where float32 ends.
 MAX_COORDINATE_M = 1e8
+
+# Compressed members of an archive of weights: the code of a TorchScript module, some 100 kB; tensors are never packed.
+MAX_CODE_BYTES = 1 << 26

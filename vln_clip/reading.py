@@ -123,11 +123,12 @@ def loads(text: str) -> object:
     return value
 
 
-def check_value(value: object, text: str) -> None:
-    """Check what ``json`` made of a text; errors as for ``loads``."""
-    may_be_half = "\\ud" in text or "\\uD" in text  # only escapes can spell half of a character in valid UTF-8
+def check_value(value: object, text: str | None = None) -> None:
+    """Check what ``json`` made of a text, or a part of that whose text is not known; errors as for ``loads``."""
+    # Only escapes can spell half of a character in valid UTF-8.
+    may_be_half = text is None or "\\ud" in text or "\\uD" in text
     level = [value]
-    for _ in range(MAX_NESTING + 1):
+    for _ in range(MAX_NESTING):
         inner: list[object] = []
         for part in level:
             if type(part) is list:
