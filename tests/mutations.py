@@ -1,5 +1,6 @@
 """Mutations of files: functions of the bytes of a good one and a random generator, aware of what the bytes mean."""
 
+import copy
 import csv
 import gzip
 import io
@@ -73,7 +74,7 @@ def change_tree(value, rng: random.Random):
     """Return a JSON value with one place changed."""
     nodes = _nodes(value, [])
     if not nodes or rng.random() < 0.03:
-        return rng.choice(ODD_VALUES)
+        return copy.deepcopy(rng.choice(ODD_VALUES))
     shallow = [node for node in nodes if isinstance(node[0], dict)]
     container, key = rng.choice(shallow if shallow and rng.random() < 0.6 else nodes)
     kind = rng.randrange(8)
@@ -92,7 +93,7 @@ def change_tree(value, rng: random.Random):
     elif kind == 5 and type(container[key]) in (int, float) and abs(container[key]) < HUGE // 10**100:
         container[key] = rng.choice([-container[key], container[key] * 1e30, container[key] + 1, str(container[key])])
     else:
-        container[key] = rng.choice(ODD_VALUES)
+        container[key] = copy.deepcopy(rng.choice(ODD_VALUES))
     return value
 
 
