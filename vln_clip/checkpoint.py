@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vln_clip import __version__, files
 from vln_clip.errors import InputError
+from vln_clip.reading import loads
 
 FILE = "checkpoint.safetensors"
 HEADER_FILE = "checkpoint.json"
@@ -78,7 +79,9 @@ def load(folder: Path) -> Checkpoint:
         raise InputError(f"{folder} must be a checkpoint folder, but {FILE} is not there; train first or name another")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["checkpoint"])
+            header = loads((file.metadata() or {})["checkpoint"])
+            if not isinstance(header, dict):
+                raise ValueError("its header is no object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         checksum = header.pop("crc32", None)  # older ones have none
         if checksum not in (None, _checksum(header, tensors)):
@@ -87,8 +90,8 @@ def load(folder: Path) -> Checkpoint:
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} must be a checkpoint of this package, but can't be read: {error}") from None
+    except (safetensors.SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path} must be a checkpoint of this package, but can't be read: {error!s:.200}") from None
     return Checkpoint(header, parts["weights"], parts["state"])
 
 

@@ -309,8 +309,12 @@ def filled(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise ValueError(f"it must be an object, got {type(saved).__name__}")
     missing = {key: value for key, value in defaults.items() if key not in saved}
-    inner = {key: filled(saved[key], value) for key, value in defaults.items() if isinstance(saved.get(key), dict)}
+    inner = {key: filled(saved[key], value) for key, value in defaults.items() if _are_objects(saved.get(key), value)}
     return saved | missing | inner
+
+
+def _are_objects(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:

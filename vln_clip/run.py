@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -13,6 +14,7 @@ from vln_clip.errors import InputError
 from vln_clip.events import Events, Sights
 from vln_clip.lock import FolderLock
 from vln_clip.log import logger
+from vln_clip.reading import loads, read_json, read_text
 from vln_clip.signals import StopRequests
 
 LAST = "last"
@@ -57,7 +59,7 @@ class Run:
             (self.folder / CHECKPOINTS).is_dir() or self.results_file.is_file()
         ):  # else nothing was trained yet
             try:
-                theirs = filled(json.loads(saved.read_text()), TrainConfig().to_json())
+                theirs = filled(cast(dict[str, Any], read_json(saved)), TrainConfig().to_json())
                 free = {key: ours[key] for key in FREE_SETTINGS}
                 differences = changed_fields(ours, theirs | free)
             except ValueError as error:
@@ -102,7 +104,7 @@ class Run:
         self._events.go_on_after(stage, iteration)
         path = self.folder / METRICS
         if path.is_file():
-            found = path.read_text()
+            found = read_text(path)
             kept = "".join(f"{line}\n" for line in found.splitlines() if line and not _is_later(line, stage, iteration))
             if kept != found:
                 files.write_atomically(path, lambda temporary: temporary.write_text(kept))
@@ -121,10 +123,12 @@ def _rounded(value: float) -> float:
 def _is_later(line: str, stage: str, iteration: int) -> bool:
     """Return whether a line of metrics is of a stage beyond an iteration, or was cut off by a crash."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = loads(line)
+    except (ValueError, RecursionError):
         return True
-    return bool(row["stage"] == stage and row["iteration"] > iteration)
+    if not isinstance(row, dict) or type(row.get("iteration")) is not int:
+        raise InputError(f"every line of {METRICS} must be an object with stage and iteration, got {line[:60]!r}")
+    return bool(row.get("stage") == stage and row["iteration"] > iteration)
 
 
 def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
