@@ -1,9 +1,19 @@
-"""The page in a real browser walks live, against a stub server."""
+"""The page in a real browser walks live, against a stub server; once, against an agent's own."""
+
+import threading
+import time
 
 import pytest
+import torch
+import uvicorn
 
 from tests.browser import MARKS, open_page, wait_step, wait_until
 from tests.page_server import Stub, serve_stub
+from tests.toy_world import point_to
+from vln_clip.setting import load_follower
+from vln_clip.viewer import server
+from vln_clip.viewer.document import ShownAgent
+from vln_clip.viewer.page import page_html
 
 pytestmark = MARKS
 
@@ -86,3 +96,37 @@ def test_a_refusal_of_the_server_is_shown_as_its_sentence(browser, served):
     tab.wait_for_selector("#toast:not([hidden])")
     assert tab.locator("#message").inner_text() == "instruction must name a place, got 'nowhere'"
     tab.close()
+
+
+@pytest.fixture
+def agent_served(seeing, monkeypatch):
+    """The address of the live server of a trained toy agent."""
+    point_to(seeing.folder, monkeypatch)
+    loaded = load_follower(seeing.runs / "toy", None, ["val_unseen"], torch.device("cpu"))
+    listening = server._listen(0)
+    port = listening.getsockname()[1]
+    app = server.make_app(server.Live(loaded, "val_unseen", ShownAgent("toy", "a toy")), page_html, port)
+    running = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    thread.start()
+    while not running.started and thread.is_alive():
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}/"
+    running.should_exit = True
+    thread.join()
+
+
+def test_the_typed_instruction_changes_what_an_agent_decides(tab, agent_served):
+    open_page(tab, agent_served)
+    tab.select_option("#live-scan", "beta")
+    told = {}
+    for instruction in ("Walk to the kitchen.", "Find the garage, then wait."):
+        tab.fill("#live-instruction", instruction)
+        tab.click("#live-walk")
+        last_word = instruction.rstrip(".").split()[-1]
+        tab.wait_for_selector(".choice.is-chosen")
+        wait_until(tab, f"document.getElementById('instruction').textContent.includes({last_word!r})")
+        told[instruction] = tab.evaluate(
+            "document.getElementById('decision').textContent + document.getElementById('chart').textContent"
+        )
+    assert len(set(told.values())) == 2
