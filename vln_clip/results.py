@@ -61,7 +61,7 @@ def score_rows(
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
     follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
-    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading)
+    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
     scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
     for name in ("blind", "follower", BACK_TRANSLATED, PRE_EXPLORED):
@@ -75,7 +75,7 @@ def score_rows(
             which[f"{name}_last"] = LAST
         for row, chosen in which.items():
             agent = load_stage(job, name, chosen, world)
-            scored[row] = score_agent(world, table, agent, max_action, rows=rows), used
+            scored[row] = score_agent(world, table, agent, max_action, rows=rows, ranks=job.ranks), used
     if job.config.features == "none":
         scored["blind"] = scored["follower"]
     return scored
