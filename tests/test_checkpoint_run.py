@@ -24,7 +24,9 @@ from vln_clip.config import (
 )
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.errors import InputError
-from vln_clip.run import LAST, Best, Run, Stage, run_stage
+from vln_clip.run import LAST, Run
+from vln_clip.stage import Best, Stage
+from vln_clip.training import run_stage
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
@@ -262,7 +264,7 @@ def test_a_stop_before_the_first_checkpoint_leaves_no_metrics(toy, tmp_path, mon
         raise StoppedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("vln_clip.run._save", stop)
+        patched.setattr("vln_clip.snapshots.Snapshots.save", stop)
         with pytest.raises(StoppedError):
             run_stage(run, make_stage(toy, "follower", iters=4))
     run_stage(run, make_stage(toy, "follower", iters=4))

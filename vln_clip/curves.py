@@ -12,10 +12,10 @@ from scipy import stats
 
 from vln_clip.config import TrainConfig, filled
 from vln_clip.errors import InputError, unknown_name
-from vln_clip.run import CHECKPOINTS, LAST, METRICS, PLACES
+from vln_clip.run import CHECKPOINTS, FREE_SETTINGS, LAST, METRICS
 
 SEED = "seed"
-SAME_CURVE = (SEED, "name", *PLACES)  # runs that differ in nothing else are one curve
+SAME_CURVE = (SEED, *FREE_SETTINGS)  # runs that differ in nothing else are one curve
 CONFIDENCE = 0.95
 CHOSEN_BY = ("val_unseen/success_rate", "val_unseen/bleu")  # best checkpoints: of followers, of the speaker
 MOST_NAMED = 3  # settings in a label; runs that differ in more are called by their name

@@ -5,7 +5,7 @@ add up to those of the summed loss, and only one rollout's graph is alive at a t
 its rows of the joint batch; the gradients of all are summed before the step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
@@ -15,6 +15,7 @@ from vln_clip.agents.follower import Follower
 from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
+from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
@@ -37,6 +38,7 @@ class FollowerLearner:
         config: constants.
         generator: source of dropout and sampling.
         ml_weight: weight of imitation beside reinforcement.
+        watch: looks at losses and gradients before the step is taken, and stops it where they diverge.
         ranks: who learn together, with one and the same sampler each, but generators of their own.
     """
 
@@ -48,6 +50,7 @@ class FollowerLearner:
     config: FollowerConfig
     generator: torch.Generator
     ml_weight: float
+    watch: Watch = field(default_factory=Watch)
     ranks: Ranks = ALONE
 
     def __call__(self) -> dict[str, float]:
@@ -70,7 +73,7 @@ class FollowerLearner:
         record = self._roll_out(batch, noise, sample=False)
         loss = weight * imitation_loss(record.teacher_log_prob, record.mask, batch.size)
         loss.backward()
-        return fetch({"loss/imitation": loss}, self.ranks)
+        return self.watch.checked(fetch({"loss/imitation": loss}, self.ranks))
 
     def reinforce(self, batch: Batch, noise: Tensor | None = None) -> dict[str, float]:
         """Add the gradients of a sampled rollout."""
@@ -103,18 +106,16 @@ class FollowerLearner:
             batch_size=batch.size,
         )
         loss.total.backward()
-        return fetch(
-            {
-                "loss/reinforcement": loss.total,  # the sum of the next three
-                "loss/policy": loss.policy,
-                "loss/value": loss.value,
-                "loss/entropy": loss.entropy,
-                "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
-                "rollout/reward": (reward * record.mask).sum() / batch.size,
-                "rollout/steps": record.mask.sum() / batch.size,
-            },
-            self.ranks,
-        )
+        numbers = {
+            "loss/reinforcement": loss.total,  # the sum of the next three
+            "loss/policy": loss.policy,
+            "loss/value": loss.value,
+            "loss/entropy": loss.entropy,
+            "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
+            "rollout/reward": (reward * record.mask).sum() / batch.size,
+            "rollout/steps": record.mask.sum() / batch.size,
+        }
+        return self.watch.checked(fetch(numbers, self.ranks))
 
     def update(self) -> dict[str, float]:
         """Clip encoder and decoder, each by itself, and step; the critic is not clipped (P10)."""
@@ -123,8 +124,9 @@ class FollowerLearner:
         critic = [p.grad.norm() for p in self.follower.critic.parameters() if p.grad is not None]
         if critic:  # imitation alone teaches it nothing
             norms[norm_name("critic")] = torch.stack(critic).norm()
+        found = self.watch.checked_norms(fetch(norms))  # before weights are touched: the step can be repeated
         self.optimizer.step()
-        return fetch(norms)
+        return found
 
     def _draw(self) -> Batch:
         """Draw this rank's rows of the next joint batch."""
@@ -215,6 +217,7 @@ class SpeakerLearner:
     sampler: ShuffledSampler
     clip_norm: float
     generator: torch.Generator
+    watch: Watch = field(default_factory=Watch)
     ranks: Ranks = ALONE
 
     def __call__(self) -> dict[str, float]:
@@ -226,11 +229,13 @@ class SpeakerLearner:
         logits = self.speaker(self.world.observe_walk(joint, rows), batch.tokens, batch.length, self.generator)
         loss = word_loss(logits, batch.tokens, num_words(joint.tokens))
         loss.backward()
-        losses = fetch({"loss/word": loss}, self.ranks)
         self.ranks.sum_gradients(self.speaker)
-        norms = clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm)
+        losses = {"loss/word": self.ranks.sum(loss.detach())}
+        found = fetch(losses | clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm))
+        self.watch.checked({"loss/word": found["loss/word"]})
+        self.watch.checked_norms({name: value for name, value in found.items() if name != "loss/word"})
         self.optimizer.step()
-        return losses | fetch(norms)
+        return found
 
 
 def rows_of(joint: Batch, ranks: Ranks) -> Tensor:

@@ -237,7 +237,7 @@ class StoreWriter:
     def __enter__(self) -> "StoreWriter":
         with cannot_write(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            handle, name = tempfile.mkstemp(".tmp", f".{self.path.name}.", self.path.parent)
             self.temporary = Path(name)
             self.stream = os.fdopen(handle, "wb")
             self.stream.write(b"\0" * _HEADER_BYTES)
