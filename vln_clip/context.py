@@ -49,7 +49,9 @@ def context_rows(
     """
     found = {
         RANDOM: score_agent(world, table, RandomAgent(generator), max_action, rows=rows),
-        SHORTEST_PATH: score_agent(world, table, StopAgent(), max_action, feedback=teacher_forced, rows=rows, ranks=ranks),
+        SHORTEST_PATH: score_agent(
+            world, table, StopAgent(), max_action, feedback=teacher_forced, rows=rows, ranks=ranks
+        ),
     }
     if follower is not None:
         found[NO_INSTRUCTION] = score_agent(

@@ -40,6 +40,7 @@ class FollowerLearner:
         ml_weight: weight of imitation beside reinforcement.
         watch: looks at losses and gradients before the step is taken, and stops it where they diverge.
         ranks: who learn together, with one and the same sampler each, but generators of their own.
+        joint_generator: draws what all ranks must have the same; None where one is alone: then ``generator`` does.
     """
 
     world: Navigation
@@ -52,6 +53,7 @@ class FollowerLearner:
     ml_weight: float
     watch: Watch = field(default_factory=Watch)
     ranks: Ranks = ALONE
+    joint_generator: torch.Generator | None = None
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -161,7 +163,6 @@ class BackTranslationLearner:
         max_decode: most words of a generated instruction.
         tags: (G,) word that names each language of a multilingual speaker; each path gets one at random. None where
             there is one language.
-        joint_generator: draws what all ranks must have the same; None takes the follower's, where there is one rank.
     """
 
     real: FollowerLearner
@@ -172,7 +173,6 @@ class BackTranslationLearner:
     noise_p: float
     max_decode: int
     tags: Tensor | None = None
-    joint_generator: torch.Generator | None = None
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -186,16 +186,16 @@ class BackTranslationLearner:
         return numbers | {f"aug_{name}": value for name, value in found.items()} | self.real.update()
 
     def environment_noise(self) -> Tensor:
-        """Draw environmental dropout (D,): one vector for a whole rollout (P11)."""
+        """Draw environmental dropout (D,): one vector for a whole rollout (P11), of all ranks."""
         ones = torch.ones(self.real.world.bank.width, device=self.real.world.device)
-        return dropout(ones, self.noise_p, self.joint_generator or self.real.generator)
+        return dropout(ones, self.noise_p, self.real.joint_generator or self.real.generator)
 
     def described(self, noise: Tensor) -> Batch:
         """Draw paths and let the speaker describe them under the same noise that the follower will see."""
         joint, ranks = self.table.batch(self.sampler.next()), self.real.ranks
         rows, first = rows_of(joint, ranks), None
         if self.tags is not None:
-            generator = self.joint_generator or self.real.generator
+            generator = self.real.joint_generator or self.real.generator
             drawn = torch.randint(len(self.tags), joint.length.shape, generator=generator, device=joint.length.device)
             first = self.tags[drawn][rows]
         words = self.speaker.describe(self.real.world.observe_walk(joint, rows), self.max_decode, noise, first)

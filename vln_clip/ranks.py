@@ -6,10 +6,12 @@ sum of all gradients is that of one process with the joint batch. A program star
 and nothing here costs it anything.
 """
 
+import io
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from vln_clip.errors import InputError
+from vln_clip.log import logger
+from vln_clip.signals import EXIT_STATUS
 
 T = TypeVar("T")
 
@@ -79,9 +83,11 @@ class Ranks:
         """Return the largest of the numbers of all ranks."""
         return value if self.world == 1 else max(self.gather(value))
 
-    def any(self, flag: bool) -> bool:
-        """Return whether a flag is set on one of all ranks."""
-        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
+    def any(self, *flags: bool) -> list[bool]:
+        """Return of each flag whether it is set on one of all ranks."""
+        if self.world == 1:
+            return list(flags)
+        return [count > 0 for count in self.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)).tolist()]
 
     def sum_gradients(self, model: nn.Module) -> None:
         """Replace every gradient by the sum over all ranks: one message, the same bits everywhere."""
@@ -117,7 +123,7 @@ class Ranks:
             broadcast_object_list(box)
         if box[1] is not None:
             raise JointError(box[1])
-        return box[0]  # type: ignore[no-any-return]
+        return box[0]
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -153,19 +159,10 @@ class Ranks:
                 "batch that they share; launch fewer (--num_processes), or raise it"
             )
 
-    def generators(self, seed: int, device: torch.device, part: int = 0) -> tuple[torch.Generator, torch.Generator]:
-        """Return a generator of this rank's own and one that draws the same on all ranks; alone they are one.
-
-        Args:
-            seed: of the generators.
-            device: of both.
-            part: another number gives the rank's own another stream.
-        """
-        joint = torch.Generator(device).manual_seed(seed)
-        if self.world == 1:
-            return joint, joint
-        word = np.random.SeedSequence([seed, self.rank + 1, part]).generate_state(1, np.uint32)
-        return torch.Generator(device).manual_seed(int(word[0])), joint
+    def generator(self, seed: int, device: torch.device) -> torch.Generator:
+        """Return a generator of this rank's own; alone it draws what one with this seed draws."""
+        own = seed if self.world == 1 else derived_seed(seed, self.rank + 1)
+        return torch.Generator(device).manual_seed(own)
 
 
 ALONE = Ranks()
@@ -184,9 +181,9 @@ def _collective() -> Iterator[None]:
         raise LostRankError(f"another process of this run is gone ({str(error).splitlines()[0][:200]})") from error
 
 
-def is_main_process() -> bool:
-    """Return whether this process is the first of those launched together, before they know each other."""
-    return int(os.environ.get("RANK", "0")) == 0
+def derived_seed(seed: int, number: int) -> int:
+    """Return another seed for each number, from 0 to 2**32 - 1."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
 
 
 @contextmanager
@@ -220,22 +217,41 @@ def launched(device: str) -> Iterator[Ranks]:
 
 
 @contextmanager
-def one_voice(ranks: Ranks = ALONE) -> Iterator[None]:
-    """Let rank 0 tell what is wrong, with exit status 2 everywhere; another rank only what it alone knows."""
+def one_voice() -> Iterator[None]:
+    """Let one process of all speak: rank 0, and another one only of an error that it alone knows.
+
+    Every process ends with the status that it would end with alone; the others wait a moment with that, because
+    launchers kill all of them when one ends with an error.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
+        if rank:
+            logger.setLevel(logging.CRITICAL)
         yield
+    except LostRankError as error:
+        logger.error("%s; the same command goes on from the last checkpoint", error)
+        raise SystemExit(EXIT_STATUS) from None
     except JointError:
-        if ranks.is_main:
+        if rank == 0:
             raise
-        _let_rank_0_speak()
+        time.sleep(HEARING_S)
         raise SystemExit(2) from None
     except InputError as error:
-        if ranks.is_main:
+        if rank == 0:
             raise
-        _let_rank_0_speak()
-        raise InputError(f"{error} (told by process {ranks.rank} of {ranks.world})") from None
+        time.sleep(HEARING_S)
+        raise InputError(f"{error} (told by process {rank} of {world})") from None
+    except SystemExit:
+        if rank:
+            time.sleep(HEARING_S)
+        raise
 
 
-def _let_rank_0_speak() -> None:
-    """Wait: launchers kill all processes when the first one ends."""
-    time.sleep(HEARING_S)
+@contextmanager
+def muted_elsewhere() -> Iterator[None]:
+    """Let only rank 0 print, for what every rank finds alike: a wrong flag, the list of all."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        yield
+        return
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield

@@ -131,9 +131,16 @@ class Batch:
 
     def select(self, rows: Tensor) -> Batch:
         """Return the episodes at rows (b,) as a part of this batch, padded as here."""
-        columns = (self.episode, self.tokens, self.length, self.viewpoint, self.view, self.goal)
-        guide = None if self.guide is None else self.guide[rows]
-        return Batch(*(column[rows] for column in columns), guide, self.size)
+        return Batch(
+            self.episode[rows],
+            self.tokens[rows],
+            self.length[rows],
+            self.viewpoint[rows],
+            self.view[rows],
+            self.goal[rows],
+            None if self.guide is None else self.guide[rows],
+            self.size,
+        )
 
 
 @dataclass

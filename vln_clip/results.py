@@ -28,9 +28,8 @@ MOST_OF_TRAIN = 20_000
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
     """Load a trained follower of this run."""
-    folder = job.run.checkpoint(stage, which)
     follower = build_follower(job.setting, job.config.model, world.bank.width, seed=0)
-    checkpoint.restore_weights(follower, checkpoint.load(folder).weights, folder)
+    checkpoint.restore_weights(follower, job.load(stage, which).weights, job.run.checkpoint(stage, which))
     return follower.eval()
 
 
@@ -98,13 +97,15 @@ def write_test_submission(job: Job, stage: str, suffix: str = "") -> None:
         return
     table = job.setting.table(test)
     follower = load_stage(job, stage, BEST, job.world)
-    walks = walk_split(job.world, follower, table, job.config.follower.max_action)
+    walks = walk_split(job.world, follower, table, job.config.follower.max_action, ranks=job.ranks)
+    unlabelled = job.load(stage, BEST).header.get("unlabelled_paths")
+    if not job.ranks.is_main:
+        return
     style = job.setting.dataset.submission
     path = job.run.folder / f"submission_{test}{suffix}{find_format(style).ending}"
     split, tables = job.setting.splits[test], job.setting.tables
     write_submission(path, predictions(job.world, table, walks), style, split, tables)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
-    unlabelled = checkpoint.load(job.run.checkpoint(stage, BEST)).header.get("unlabelled_paths")
     if unlabelled is not None:
         about["unlabelled_paths"] = unlabelled
     files.save_json(path.with_suffix(".about.json"), about)
