@@ -68,6 +68,19 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def contents(folder):
+    """Return every file of a run by name, but those that say when and where it was trained."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "events" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != ".lock"}
+
+
+def assert_same(ours, theirs):
+    """Compare two run folders, bit for bit; but for the flags if one was in another place."""
+    ours, theirs = contents(ours), contents(theirs)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name] and name != "config.json"] == []
+
+
 def main() -> None:
     """Follow a plan, ``{argv, log, points: [[write, after], …], times: [[seconds, signal], …]}``: print all ends."""
     plan = json.loads(Path(sys.argv[1]).read_text())

@@ -63,9 +63,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 
 def test_a_missing_or_damaged_checkpoint_is_bad_input(tmp_path):
-    with pytest.raises(
-        InputError, match=r"must be a checkpoint folder, but checkpoint.safetensors is not there; train"
-    ):
+    with pytest.raises(InputError, match=r"be a checkpoint folder, but checkpoint.safetensors is not there; train"):
         checkpoint.load(tmp_path)
     checkpoint.save(tmp_path, build(), {})
     file = tmp_path / checkpoint.FILE

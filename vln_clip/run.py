@@ -115,7 +115,10 @@ class Run:
 
     def close(self) -> None:
         """Flush what is buffered, and let other processes have the folder."""
-        self._events.close()
+        try:
+            self._events.close()
+        except OSError as error:  # a full disk, which ``log`` has told
+            logger.warning("events in %s are not complete: %s", self.folder / EVENTS, error.strerror or error)
         if self._lock is not None:
             self._lock.release()
 

@@ -54,8 +54,11 @@ def run_with(settings: config.TrainConfig, ranks: Ranks) -> None:
         else:
             with run.stops:
                 train(run)
-    except signals.StopRequestedError as stop:
-        log.logger.info("stopped by %s: the same command goes on with %s", stop, run.folder)
+    except (Exception, signals.StopRequestedError):
+        if run.stops.requested is None:
+            raise
+        # Libraries turn what a signal raises in their midst into errors of their own.
+        log.logger.info("stopped by %s: the same command goes on with %s", run.stops.requested, run.folder)
         raise SystemExit(signals.EXIT_STATUS) from None
     finally:
         run.close()

@@ -13,7 +13,6 @@ from vln_clip.errors import InputError
 from vln_clip.events import Sights
 from vln_clip.log import logger, progress
 from vln_clip.run import Run
-from vln_clip.signals import StopRequestedError
 from vln_clip.snapshots import Progress, Snapshots
 from vln_clip.stage import Stage
 
@@ -28,15 +27,22 @@ def run_stage(run: Run, stage: Stage) -> None:
         StopRequestedError: a signal came; all is saved.
         InputError: the stage diverged, or something cannot be read or written.
     """
+    with run.stops.deferred():  # an exception in the middle of reading would look like damage
+        _run_stage(run, stage)
+
+
+def _run_stage(run: Run, stage: Stage) -> None:
+    """Restore and train; signals are deferred."""
     snapshots = Snapshots(run, stage)
     done = snapshots.restore()
+    run.stops.check()
     if done.iteration >= stage.iters and not done.since:
         logger.info("%s: already trained for %d iterations", stage.name, done.iteration)
         return
     parameters = sum(p.numel() for p in stage.model.parameters())
     start = f"from iteration {done.iteration}" if done.iteration else "from the start"
     logger.info("%s: %d parameters, %d iterations, %s", stage.name, parameters, stage.iters, start)
-    with progress() as bar, run.stops.deferred():
+    with progress() as bar:
         _Training(run, stage, snapshots, done, bar).run()
 
 
@@ -92,14 +98,16 @@ class _Training:
 
     def _validate(self) -> None:
         """Validate, log and save; a stop in between saves what was learned, and the validation is done again."""
-        stage, done = self.stage, self.done
+        stage, done, alone = self.stage, self.done, self.run_.ranks.world == 1
         begun_s = time.perf_counter()
         try:
-            with self.run_.stops.deferred(self.run_.ranks.world > 1):  # one rank must not leave the others waiting
+            with self.run_.stops.deferred(not alone):  # one rank must not leave the others waiting
                 found = stage.validate()
                 seen = stage.look() if self.run_.ranks.is_main else Sights()
-        except StopRequestedError:
-            self._save()
+        except BaseException:  # libraries turn what a signal raises in their midst into errors of their own
+            if self.run_.stops.requested is not None and alone:
+                self._save()
+                self.run_.stops.check()
             raise
         ended_s = time.perf_counter()
         values = {name: total / done.since for name, total in done.sums.items()}
