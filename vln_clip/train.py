@@ -17,7 +17,8 @@ from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
-from vln_clip.ranks import Ranks, launched, muted_elsewhere, one_voice
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import Ranks
 from vln_clip.report import print_results
 from vln_clip.results import (
     BACK_TRANSLATED,
