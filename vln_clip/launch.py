@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
+from typing import Any
 
 import torch
 
@@ -42,11 +43,27 @@ def launched(device: str) -> Iterator[Ranks]:
         raise InputError("--device must be auto or cpu on a machine without a GPU, got 'cuda'")
     crowded = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > gpus > 0
     backend = {"backend": "gloo"} if crowded else {}  # NCCL takes one process per GPU
-    state = PartialState(cpu=not gpus, timeout=PATIENCE, **backend)
+    state = PartialState(cpu=not gpus, timeout=PATIENCE, **backend, **_fresh_store())
     try:
         yield Ranks(state.process_index, state.num_processes, state.local_process_index, str(state.device))
     finally:
         state.destroy_process_group()
+
+
+def _fresh_store() -> dict[str, Any]:
+    """Return where restarted processes of one machine find each other: under names of their own.
+
+    The launcher's store outlives them, and with its static rendezvous still holds the addresses of the dead. With
+    several machines only ``--rdzv_backend c10d`` can restart, which makes a store for each attempt.
+    """
+    attempt, machines = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")), os.environ.get("GROUP_WORLD_SIZE")
+    if attempt == 0 or machines != "1" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    from torch.distributed import PrefixStore, TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return {"store": PrefixStore(f"attempt_{attempt}", store), "rank": rank, "world_size": world}
 
 
 @contextmanager
