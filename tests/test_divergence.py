@@ -12,6 +12,7 @@ from vln_clip.errors import InputError
 from vln_clip.run import LAST
 
 
+@pytest.mark.filterwarnings("ignore:Error detected in:UserWarning")  # what --anomaly is for
 def test_a_step_that_diverges_is_not_taken_and_can_be_repeated(own_world, monkeypatch, capsys):
     # Weights that grow without bound at the fifth step give logits that are no numbers.
     update = train.envdrop.FollowerLearner.update

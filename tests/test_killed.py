@@ -57,7 +57,7 @@ def whole(killed):
 def test_a_run_killed_at_any_write_ends_as_if_it_had_not_been(killed, whole, seed):
     draw = random.Random(seed)
     # Every process writes its lock and config first: the later ones get to something else.
-    points = [(draw.randint(1, 60), draw.random() < 0.5) for _ in range(25)]
+    points = [(draw.randint(1, 60), draw.random() < 0.5) for _ in range(15)]
     run, ends = killed.run(f"writes_{seed}", points=points)
     assert ends.count(-signal.SIGKILL) >= 5
     assert_same(run, whole)
@@ -78,7 +78,7 @@ def test_a_run_killed_at_every_write_in_turn_ends_as_if_it_had_not_been(killed, 
 def test_a_run_killed_at_any_time_ends_as_if_it_had_not_been(killed, whole, kind, seed):
     draw = random.Random(f"{kind} {seed}")
     numbers = [signal.SIGTERM, signal.SIGINT] if kind == "stopped" else [signal.SIGKILL]
-    times = [(draw.uniform(0.05, 0.8), draw.choice(numbers)) for _ in range(12)]
+    times = [(draw.uniform(0.05, 0.8), draw.choice(numbers)) for _ in range(8)]
     flags = ["--save-every-min", "0"] if kind == "saved_often" else []
     run, ends = killed.run(f"{kind}_{seed}", *flags, times=times)
     wanted = {0, EXIT_STATUS, 130, -signal.SIGTERM} if kind == "stopped" else {0, -signal.SIGKILL}
