@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from vln_clip import files
+from vln_clip.columns import DamagedColumnsError, map_columns
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.errors import InputError
 from vln_clip.paths import cache_dir
@@ -71,9 +70,9 @@ class NavTables:
         cached = cache_dir() / "tables" / f"{digest.hexdigest()[:32]}.safetensors"
         if cache and cached.is_file():
             try:
-                return cls._from_arrays(names, load_file(cached))
-            except (SafetensorError, KeyError):  # a damaged cache is only a cache
-                cached.unlink()
+                return cls._from_arrays(names, map_columns(cached)[0])
+            except (DamagedColumnsError, KeyError):  # a damaged cache is only a cache
+                cached.unlink(missing_ok=True)
         tables = cls.build([load_graph(path, scan) for scan, path in zip(names, paths, strict=True)])
         if cache:
             files.save_safetensors(cached, tables._arrays())
@@ -110,6 +109,18 @@ class NavTables:
     def _lookup(self) -> dict[tuple[str, str], int]:
         names = (self.scans[s] for s in self.scan_index)
         return {key: i for i, key in enumerate(zip(names, self.viewpoint_ids, strict=True))}
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a hash of which viewpoints there are, in their order, and of the edges between them."""
+        digest = hashlib.sha256(repr((self.scans, self.viewpoint_ids)).encode())
+        digest.update(self.scan_index.tobytes())
+        digest.update(self.neighbor.tobytes())
+        return digest.hexdigest()
+
+    def indices(self, keys: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return the global indices of (scan, viewpoint id), (n,) int64, -1 of those that are not there."""
+        return np.array([self._lookup.get(key, -1) for key in keys], np.int64)
 
     @property
     def keys(self) -> list[tuple[str, str]]:
