@@ -11,6 +11,7 @@ from vln_clip.connectivity import NavTables
 from vln_clip.envs.navigation import snap_view
 from vln_clip.envs.ragged import Ragged
 from vln_clip.records import Batch, Episode
+from vln_clip.tasks.stored import StoredEpisodes
 
 TOKEN = VIEWPOINT = torch.int32  # as they are kept; batches are int64
 
@@ -74,6 +75,13 @@ class EpisodeTable:
     def length(self) -> Tensor:
         """Return the real tokens of each instruction, (N,) int64, at least 1."""
         return self.tokens.length
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Return the instruction id of each row; those of stored episodes are read when they are asked for."""
+        if isinstance(self.episodes, StoredEpisodes):
+            return self.episodes.instr_ids
+        return [episode.instr_id for episode in self.episodes]
 
     @property
     def has_goals(self) -> bool:

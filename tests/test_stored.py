@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.test_rxr import guide
+from tests.toy_runs import World
 from tests.toy_world import toy_setting
 from vln_clip.columns import DamagedColumnsError, map_columns, write_columns
 from vln_clip.envs.compiled import compiled_table
@@ -274,3 +275,25 @@ def test_columns_come_back_as_they_were_written(tmp_path):
     with pytest.raises(DamagedColumnsError):
         map_columns(tmp_path / "cut")
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_runs_on_stored_and_on_held_episodes_are_equal(tmp_path, monkeypatch):
+    runs = World(tmp_path, monkeypatch)
+    held = runs.train("--bt", "--deterministic", name="held")
+    assert not (storing.cache_dir() / storing.FOLDER).exists()
+    monkeypatch.setattr(datasets, "MAX_HELD_BYTES", 0)
+    file = str(runs.data / "R2R" / "R2R_train.json")
+    stored = runs.train("--bt", "--deterministic", "--train", file, name="stored")
+    assert len(list((storing.cache_dir() / storing.FOLDER).iterdir())) == 2
+    for name in ("metrics.jsonl", "results.json"):
+        assert (stored / name).read_bytes() == (held / name).read_bytes()
+
+
+def test_ids_are_read_when_asked_for(world, tmp_path):
+    _, stored = held_and_stored(written(tmp_path / "guides.jsonl", guides()), "rxr")
+    ids = compiled_table(stored, world.tables, world.vocabulary, 20).ids
+    assert not isinstance(ids, list)
+    assert (ids[0], ids[38], ids[4:6]) == ("é0", "é39", ["é4", "é6"])
+    with pytest.raises(IndexError):
+        ids[39]

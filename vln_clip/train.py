@@ -4,7 +4,7 @@ Follower → (with --bt) speaker → back-translation, beside a follower that se
 evaluated with the best checkpoints by val_unseen success rate, as the field reports it, and the last ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -14,7 +14,7 @@ from vln_clip import checkpoint, config, envdrop, files, log, paths, setting, si
 from vln_clip.agents.follower import Follower
 from vln_clip.determinism import deterministic
 from vln_clip.divergence import Watch
-from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
+from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.launch import launched, muted_elsewhere, one_voice
@@ -30,7 +30,6 @@ from vln_clip.results import (
 from vln_clip.run import Run
 from vln_clip.setting import TRAIN, build_follower, build_speaker
 from vln_clip.stage import Best, Stage
-from vln_clip.tasks.stored import StoredEpisodes
 from vln_clip.training import run_stage
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
@@ -152,13 +151,6 @@ def follower_learner(
     )
 
 
-def instr_ids(table: EpisodeTable) -> Sequence[str]:
-    """Return the ids of a table's rows."""
-    if isinstance(table.episodes, StoredEpisodes):
-        return table.episodes.instr_ids
-    return [episode.instr_id for episode in table.episodes]
-
-
 def follower_stage(
     job: Job,
     name: str,
@@ -194,7 +186,7 @@ def follower_stage(
         job.header(learner.world),
         validate.look,
         learner.watch,
-        {"train": instr_ids(train)},
+        {"train": train.ids},
         job.ranks,
         learner.joint_generator,
     )
@@ -227,7 +219,7 @@ def speaker_stage(job: Job) -> Stage:
         job.header(job.world),
         validate.look,
         watch,
-        {"train": instr_ids(table)},
+        {"train": table.ids},
         job.ranks,
         joint,
     )
