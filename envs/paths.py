@@ -76,11 +76,10 @@ def sample_winding_paths(
     Arguments as for ``sample_paths``.
     """
     rng = np.random.default_rng(seed)
-    reference = labelled.reference()
-    hops = (reference >= 0).sum(1) - 1
+    hops = labelled.path.length.cpu().numpy() - 1
     if scans is None:
         scans = tables.scan_index[labelled.viewpoint.cpu().numpy()]
-    longest_m, width = _longest_m(tables, reference), int(hops.max()) + 1
+    longest_m, width = _longest_m(tables, labelled), int(hops.max()) + 1
     pool: list[np.ndarray] = []
     for _ in range(0, MAX_DRAWS_PER_PATH * count, DRAWS_AT_ONCE):
         pool.append(_draw_winding(rng, tables, rng.choice(scans, size=DRAWS_AT_ONCE), longest_m, width))
@@ -175,10 +174,15 @@ def trace(tables: NavTables, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.stack(columns, 1)
 
 
-def _longest_m(tables: NavTables, reference: np.ndarray) -> float:
-    """Return the length of the longest of some paths (N, R)."""
-    here, there = reference[:, :-1], reference[:, 1:]
-    return float(np.where(there >= 0, tables.distance_m(here, np.where(there >= 0, there, here)), 0).sum(1).max())
+def _longest_m(tables: NavTables, labelled: EpisodeTable) -> float:
+    """Return the length of the longest path, looking at some at a time: there can be millions."""
+    longest_m = 0.0
+    for rows in torch.arange(len(labelled)).split(DRAWS_AT_ONCE):
+        reference = labelled.reference(rows.numpy())
+        here, there = reference[:, :-1], reference[:, 1:]
+        hops_m = np.where(there >= 0, tables.distance_m(here, np.where(there >= 0, there, here)), 0)
+        longest_m = max(longest_m, float(hops_m.sum(1).max()))
+    return longest_m
 
 
 def _draw_places(rng: np.random.Generator, tables: NavTables, scans: np.ndarray) -> np.ndarray:

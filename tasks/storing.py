@@ -61,6 +61,7 @@ def store(file: Path, name: str, read: Reader, languages: Sequence[str]) -> Stor
     Raises:
         InputError: the file is malformed, or the cache cannot be written to.
     """
+    before = _state(file)
     digest = hashlib.sha256(f"{VERSION} {name} {' '.join(languages)} {file_hash(file)}".encode())
     key = digest.hexdigest()[:32]
     path = cache_dir() / FOLDER / f"{key}.safetensors"
@@ -74,12 +75,21 @@ def store(file: Path, name: str, read: Reader, languages: Sequence[str]) -> Stor
     if episodes is None:
         logger.info("reading %s into the cache, once", file)
         write_columns(path, lambda writer: {"facts": json.dumps(_Storing(writer, file, read).run())})
+        if _state(file) != before:
+            path.unlink(missing_ok=True)
+            raise InputError(f"file {file} must not change while it is read, but it did; start again when it is whole")
         episodes = load_stored(path, key)
         logger.info("%s: %d instructions are in %s", file, len(episodes), path)
     facts = episodes.facts
     if facts["num_empty"]:
         logger.info("%s: dropped %d episodes whose instruction has no word", file, facts["num_empty"])
     return StoredSplit(episodes, file, facts["sha256"], OWN_VERSION, facts["goal_hidden"])
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Return what changes when a file is written to."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def file_hash(file: Path) -> str:

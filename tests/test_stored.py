@@ -297,3 +297,33 @@ def test_ids_are_read_when_asked_for(world, tmp_path):
     assert (ids[0], ids[38], ids[4:6]) == ("é0", "é39", ["é4", "é6"])
     with pytest.raises(IndexError):
         ids[39]
+
+
+def test_an_interrupted_reading_is_started_anew(world, tmp_path, monkeypatch):
+    file = written(tmp_path / "guides.jsonl", guides())
+    with monkeypatch.context() as patch:
+
+        def interrupted(self, part, append=storing._Storing._append):
+            if self.writer.count("number") > 10:
+                raise KeyboardInterrupt
+            append(self, part)
+
+        patch.setattr(storing._Storing, "_append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_training("rxr", str(file), tmp_path)
+    assert list((storing.cache_dir() / storing.FOLDER).iterdir()) == []
+    assert len(read_training("rxr", str(file), tmp_path).episodes) == 39
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(world, tmp_path, monkeypatch):
+    file = written(tmp_path / "guides.jsonl", guides())
+
+    def growing(self, part, append=storing._Storing._append):
+        append(self, part)
+        with file.open("a") as stream:
+            stream.write("\n")
+
+    monkeypatch.setattr(storing._Storing, "_append", growing)
+    with pytest.raises(InputError, match=r"guides\.jsonl must not change while it is read"):
+        read_training("rxr", str(file), tmp_path)
+    assert list((storing.cache_dir() / storing.FOLDER).iterdir()) == []
