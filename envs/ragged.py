@@ -64,8 +64,8 @@ class Ragged:
         if width is None:
             width = int(length.max()) if len(rows) else 0
         columns = torch.arange(width, device=self.flat.device)
-        here = columns < length[:, None]
         if not len(self.flat):
-            return torch.full(here.shape, self.fill, device=self.flat.device)
-        entry = torch.where(here, self.first[rows][:, None] + columns, 0)
-        return torch.where(here, self.flat[entry].long(), self.fill)
+            return torch.full((len(rows), width), self.fill, device=self.flat.device)
+        # What follows a list in ``flat`` is read too, then filled over.
+        entry = (self.first[rows][:, None] + columns).clamp_(max=len(self.flat) - 1)
+        return self.flat.take(entry).long().masked_fill_(columns >= length[:, None], self.fill)
