@@ -5,21 +5,24 @@ EnvDrop's 36-view sweep; distances and next hops are all-pairs shortest paths. B
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from vln_clip import files
+from vln_clip.columns import DamagedColumnsError, map_columns
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.errors import InputError
 from vln_clip.paths import cache_dir
 from vln_clip.records import ELEVATION_STEP_RAD, HEADING_STEP_RAD, NUM_HEADINGS
 
+logger = logging.getLogger(__name__)
+
+MANY_SCANS = 200  # five seconds to read
 VERSION = 2  # part of the cache key: raise when the tables' content changes
 VISIBLE_RAD = np.deg2rad(40.0)  # half field of view, linear in the aspect ratio (60° · 4/3 / 2): only orders candidates
 
@@ -71,10 +74,10 @@ class NavTables:
         cached = cache_dir() / "tables" / f"{digest.hexdigest()[:32]}.safetensors"
         if cache and cached.is_file():
             try:
-                return cls._from_arrays(names, load_file(cached))
-            except (SafetensorError, KeyError):  # a damaged cache is only a cache
-                cached.unlink()
-        tables = cls.build([load_graph(path, scan) for scan, path in zip(names, paths, strict=True)])
+                return cls._from_arrays(names, map_columns(cached)[0])
+            except (DamagedColumnsError, KeyError):  # a damaged cache is only a cache
+                cached.unlink(missing_ok=True)
+        tables = cls.build(_read_graphs(names, paths))
         if cache:
             files.save_safetensors(cached, tables._arrays())
         return tables
@@ -110,6 +113,18 @@ class NavTables:
     def _lookup(self) -> dict[tuple[str, str], int]:
         names = (self.scans[s] for s in self.scan_index)
         return {key: i for i, key in enumerate(zip(names, self.viewpoint_ids, strict=True))}
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a hash of which viewpoints there are, in their order, and of the edges between them."""
+        digest = hashlib.sha256(repr((self.scans, self.viewpoint_ids)).encode())
+        digest.update(self.scan_index.tobytes())
+        digest.update(self.neighbor.tobytes())
+        return digest.hexdigest()
+
+    def indices(self, keys: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return the global indices of (scan, viewpoint id), (n,) int64, -1 of those that are not there."""
+        return np.array([self._lookup.get(key, -1) for key in keys], np.int64)
 
     @property
     def keys(self) -> list[tuple[str, str]]:
@@ -182,6 +197,22 @@ class NavTables:
     def _from_arrays(cls, scans: tuple[str, ...], arrays: dict[str, np.ndarray]) -> "NavTables":
         ids = tuple(arrays.pop("viewpoint_ids").tobytes().decode().split("\n"))
         return cls(scans=scans, viewpoint_ids=ids, **arrays)
+
+
+def _read_graphs(names: Sequence[str], paths: Sequence[Path]) -> list[ScanGraph]:
+    """Read graphs; of many it is told how far that is."""
+    if len(names) < MANY_SCANS:
+        return [load_graph(path, scan) for scan, path in zip(names, paths, strict=True)]
+    from vln_clip.log import progress
+
+    logger.info("compiling the graphs of %d scans into the cache, once", len(names))
+    graphs = []
+    with progress() as bar:
+        task = bar.add_task("graphs", total=len(names), status="")
+        for scan, path in zip(names, paths, strict=True):
+            graphs.append(load_graph(path, scan))
+            bar.advance(task)
+    return graphs
 
 
 def wrap_rad(angle: np.ndarray) -> np.ndarray:

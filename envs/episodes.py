@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,30 +9,34 @@ from torch import Tensor
 
 from vln_clip.connectivity import NavTables
 from vln_clip.envs.navigation import snap_view
+from vln_clip.envs.ragged import Ragged
 from vln_clip.records import Batch, Episode
+from vln_clip.tasks.stored import StoredEpisodes
+
+TOKEN = VIEWPOINT = torch.int32  # as they are kept; batches are int64
 
 
 @dataclass(frozen=True, eq=False)
 class EpisodeTable:
     """A split as tensors on one device; N episodes.
 
+    On a CPU the tensors of a large split lie in a mapped file (``vln_clip.envs.compiled``).
+
     Attributes:
-        tokens: (N, L) int64, padded with 0; L = 1 where there is no instruction (unlabelled paths).
-        length: (N,) int64 real tokens, at least 1.
+        tokens: the instructions; one item where there is none (unlabelled paths).
         viewpoint: (N,) int64 start.
         view: (N,) int64 start view.
         goal: (N,) int64, -1 where hidden.
-        reference: (N, R) int64 numpy reference paths, padded with -1; R is 0 where they are hidden.
+        path: reference paths, empty where they are hidden.
         episodes: the records in order; empty for unlabelled paths.
     """
 
-    tokens: Tensor
-    length: Tensor
+    tokens: Ragged
     viewpoint: Tensor
     view: Tensor
     goal: Tensor
-    reference: np.ndarray
-    episodes: tuple[Episode, ...] = ()
+    path: Ragged
+    episodes: Sequence[Episode] = ()
 
     @classmethod
     def compile(
@@ -50,39 +53,62 @@ class EpisodeTable:
             InputError: an episode names a viewpoint that the graphs lack.
         """
         start = [tables.index(e.scan, e.start) for e in episodes]
+        hidden: list[int] = []
         paths = {e.path: [tables.index(e.scan, v) for v in e.path] for e in episodes if e.path}
-        rows = [paths[e.path] if e.path else [] for e in episodes]
-        reference = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
-        for i, row in enumerate(rows):
-            reference[i, : len(row)] = row
+        rows = [paths[e.path] if e.path else hidden for e in episodes]
         goal = [row[-1] if row else -1 for row in rows]
-        heading = torch.tensor([e.heading_rad for e in episodes], dtype=torch.float64)
-        columns = (tokens, length, start, snap_view(heading), goal)
-        tensors = [torch.as_tensor(column, dtype=torch.int64).to(device) for column in columns]
-        return cls(tensors[0], tensors[1], tensors[2], tensors[3], tensors[4], reference, tuple(episodes))
+        view = snap_view(torch.tensor([e.heading_rad for e in episodes], dtype=torch.float64))
+        columns = [torch.as_tensor(column, dtype=torch.int64).to(device) for column in (start, view, goal)]
+        return cls(
+            Ragged.of_padded(tokens, length, device, dtype=TOKEN, fill=0),
+            columns[0],
+            columns[1],
+            columns[2],
+            Ragged.of(rows, device, dtype=VIEWPOINT, fill=-1),
+            tuple(episodes),
+        )
 
     def __len__(self) -> int:
         return len(self.viewpoint)
+
+    @property
+    def length(self) -> Tensor:
+        """Return the real tokens of each instruction, (N,) int64, at least 1."""
+        return self.tokens.length
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Return the instruction id of each row; those of stored episodes are read when they are asked for."""
+        if isinstance(self.episodes, StoredEpisodes):
+            return self.episodes.instr_ids
+        return [episode.instr_id for episode in self.episodes]
 
     @property
     def has_goals(self) -> bool:
         """Return whether every goal is known: test splits have none."""
         return bool((self.goal >= 0).all())
 
-    @cached_property
-    def guide(self) -> Tensor | None:
-        """Return the reference paths on the device; None where they are hidden."""
-        if not self.reference.shape[1]:
-            return None
-        return torch.as_tensor(self.reference, device=self.viewpoint.device)
+    def reference(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the reference paths at rows (n,), by default of all, (n, R) int64, padded with -1 to the longest.
+
+        R is 0 where they are hidden.
+        """
+        wanted = torch.arange(len(self)) if rows is None else torch.as_tensor(rows)
+        return self.path.padded(wanted.to(self.viewpoint.device), self.path.width).cpu().numpy()
 
     def batch(self, rows: Tensor) -> Batch:
         """Return the episodes at rows (B,) int64."""
         rows = rows.to(self.viewpoint.device)
-        length = self.length[rows]
-        tokens = self.tokens[rows, : int(length.max())]
-        guide = None if self.guide is None else self.guide[rows]
-        return Batch(rows, tokens, length, self.viewpoint[rows], self.view[rows], self.goal[rows], guide)
+        guide = self.path.padded(rows, self.path.width) if self.path.width else None
+        return Batch(
+            rows,
+            self.tokens.padded(rows),
+            self.length[rows],
+            self.viewpoint[rows],
+            self.view[rows],
+            self.goal[rows],
+            guide,
+        )
 
 
 class ShuffledSampler:

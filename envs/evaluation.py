@@ -71,7 +71,7 @@ def walk_split(
 
 def walk_scores(world: Navigation, table: EpisodeTable, walks: Walks) -> Scores:
     """Return every metric of every walk, in the order of the walks; the split must have goals."""
-    return score_indices(walks.viewpoint, walks.num_actions, table.reference[walks.rows], world.tables)
+    return score_indices(walks.viewpoint, walks.num_actions, table.reference(walks.rows), world.tables)
 
 
 def score_walks(world: Navigation, table: EpisodeTable, walks: Walks) -> dict[str, float]:

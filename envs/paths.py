@@ -6,13 +6,15 @@ these: they go by way of a third viewpoint.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.episodes import EpisodeTable
+from vln_clip.envs.episodes import TOKEN, VIEWPOINT, EpisodeTable
+from vln_clip.envs.ragged import Ragged
 from vln_clip.errors import InputError
 from vln_clip.records import NUM_HEADINGS, Episode
 from vln_clip.tasks.datasets import load_episodes
@@ -74,10 +76,10 @@ def sample_winding_paths(
     Arguments as for ``sample_paths``.
     """
     rng = np.random.default_rng(seed)
-    hops = (labelled.reference >= 0).sum(1) - 1
+    hops = labelled.path.length.cpu().numpy() - 1
     if scans is None:
         scans = tables.scan_index[labelled.viewpoint.cpu().numpy()]
-    longest_m, width = _longest_m(tables, labelled.reference), int(hops.max()) + 1
+    longest_m, width = _longest_m(tables, labelled), int(hops.max()) + 1
     pool: list[np.ndarray] = []
     for _ in range(0, MAX_DRAWS_PER_PATH * count, DRAWS_AT_ONCE):
         pool.append(_draw_winding(rng, tables, rng.choice(scans, size=DRAWS_AT_ONCE), longest_m, width))
@@ -144,7 +146,7 @@ def from_episodes(episodes: Sequence[Episode], tables: NavTables, device: torch.
         raise InputError(f"paths for back-translation must have a goal, but path {hidden} has only a start")
     empty = np.ones((len(paths), 1), dtype=np.int64)
     compiled = EpisodeTable.compile(paths, tables, empty, empty[:, 0], device)
-    return _unlabelled(compiled.reference, compiled.view.cpu().numpy(), device)
+    return _unlabelled(compiled.reference(), compiled.view.cpu().numpy(), device)
 
 
 def count_hops(tables: NavTables, start: np.ndarray, goal: np.ndarray, limit: int) -> np.ndarray:
@@ -172,10 +174,15 @@ def trace(tables: NavTables, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.stack(columns, 1)
 
 
-def _longest_m(tables: NavTables, reference: np.ndarray) -> float:
-    """Return the length of the longest of some paths (N, R)."""
-    here, there = reference[:, :-1], reference[:, 1:]
-    return float(np.where(there >= 0, tables.distance_m(here, np.where(there >= 0, there, here)), 0).sum(1).max())
+def _longest_m(tables: NavTables, labelled: EpisodeTable) -> float:
+    """Return the length of the longest path, looking at some at a time: there can be millions."""
+    longest_m = 0.0
+    for rows in torch.arange(len(labelled)).split(DRAWS_AT_ONCE):
+        reference = labelled.reference(rows.numpy())
+        here, there = reference[:, :-1], reference[:, 1:]
+        hops_m = np.where(there >= 0, tables.distance_m(here, np.where(there >= 0, there, here)), 0)
+        longest_m = max(longest_m, float(hops_m.sum(1).max()))
+    return longest_m
 
 
 def _draw_places(rng: np.random.Generator, tables: NavTables, scans: np.ndarray) -> np.ndarray:
@@ -222,7 +229,11 @@ def _share(labelled: np.ndarray, drawn: np.ndarray) -> np.ndarray:
 
 def _unlabelled(paths: np.ndarray, view: np.ndarray, device: torch.device | str) -> EpisodeTable:
     """Compile paths (N, R) and start views (N,) without words."""
-    goal = paths[np.arange(len(paths)), (paths >= 0).sum(1) - 1]
+    length = (paths >= 0).sum(1)
+    goal = paths[np.arange(len(paths)), length - 1]
     viewpoint, views, goals = (torch.as_tensor(x, dtype=torch.int64, device=device) for x in (paths[:, 0], view, goal))
-    tokens = torch.ones(len(viewpoint), 1, dtype=torch.int64, device=device)
-    return EpisodeTable(tokens, tokens[:, 0], viewpoint, views, goals, paths)
+    zero, one = torch.zeros_like(viewpoint), torch.ones_like(viewpoint)
+    no_words = Ragged(torch.ones(1, dtype=TOKEN, device=device), zero, one, 1, 0)
+    # As wide as they came: a batch's padding must not depend on which paths were drawn.
+    path = replace(Ragged.of_padded(paths, length, device, dtype=VIEWPOINT, fill=-1), width=paths.shape[1])
+    return EpisodeTable(no_words, viewpoint, views, goals, path)

@@ -13,6 +13,7 @@ from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.split import Split, place_on_graph, split_name
 
 ALL_LANGUAGES = "all"
+MAX_HELD_BYTES = 1 << 24  # of a training file, packed or not, whose records are held in memory; R2R's has 14 MB
 RXR_LANGUAGES = ("en", "hi", "te")
 
 
@@ -33,6 +34,8 @@ class Dataset:
         generated: part of the demo world.
         submission: format of the leaderboard's files.
         max_tokens: usual limit of an instruction, special words included.
+        large: ``module:function`` of ``(dataset, file, languages) -> Split``, which takes training files of any size;
+            None where ``reader`` takes all.
         winding: its paths are not the shortest ones, so neither are those that take the place of unlabelled ones.
         other_folders: public names that ``folder`` may have as well.
     """
@@ -49,6 +52,7 @@ class Dataset:
     generated: bool = False
     submission: str = "r2r"
     max_tokens: int = 80
+    large: str | None = None
     winding: bool = False
     other_folders: tuple[str, ...] = ()
 
@@ -83,6 +87,7 @@ PUBLIC_NAMES = {"test_standard": "test_standard_public", "test_challenge": "test
 _R2R, _RXR, _CONTINUOUS = (
     f"vln_clip.tasks.{place}" for place in ("r2r:read_split", "rxr:read_split", "continuous_split:read_split")
 )
+_R2R_LARGE, _RXR_LARGE = "vln_clip.tasks.r2r:store_split", "vln_clip.tasks.rxr:store_split"
 _WORDS = "R2R/train_vocab.txt"
 _RXR_TESTS = ("test_standard", "test_challenge")
 _RXR_FILES, _RXR_AUG = "rxr_{split}_guide.jsonl.gz", "aug_paths.jsonl.gz"
@@ -90,9 +95,20 @@ _RXR_FILES, _RXR_AUG = "rxr_{split}_guide.jsonl.gz", "aug_paths.jsonl.gz"
 DATASETS = {
     dataset.name: dataset
     for dataset in (
-        Dataset("r2r", "R2R", _R2R, "R2R_{split}.json", ("en",), "english", _WORDS, ("test",)),
-        Dataset("xl-r2r", "XL-R2R", _R2R, "R2R_{split}_zh.json", ("zh",)),
-        Dataset("r4r", "R4R", _R2R, "R4R_{split}.json", ("en",), "english", _WORDS, max_tokens=160, winding=True),
+        Dataset("r2r", "R2R", _R2R, "R2R_{split}.json", ("en",), "english", _WORDS, ("test",), large=_R2R_LARGE),
+        Dataset("xl-r2r", "XL-R2R", _R2R, "R2R_{split}_zh.json", ("zh",), large=_R2R_LARGE),
+        Dataset(
+            "r4r",
+            "R4R",
+            _R2R,
+            "R4R_{split}.json",
+            ("en",),
+            "english",
+            _WORDS,
+            max_tokens=160,
+            large=_R2R_LARGE,
+            winding=True,
+        ),
         Dataset(
             "rxr",
             "RxR",
@@ -103,6 +119,7 @@ DATASETS = {
             aug_paths=_RXR_AUG,
             submission="rxr",
             max_tokens=160,
+            large=_RXR_LARGE,
             winding=True,
         ),
         Dataset(
@@ -129,7 +146,18 @@ DATASETS = {
             winding=True,
             other_folders=("RxR_VLNCE_v0",),
         ),
-        Dataset("demo", "R2R", _R2R, "R2R_{split}.json", ("en",), "english", _WORDS, ("test",), generated=True),
+        Dataset(
+            "demo",
+            "R2R",
+            _R2R,
+            "R2R_{split}.json",
+            ("en",),
+            "english",
+            _WORDS,
+            ("test",),
+            generated=True,
+            large=_R2R_LARGE,
+        ),
         Dataset(
             "demo-rxr",
             "RxR",
@@ -141,6 +169,7 @@ DATASETS = {
             generated=True,
             submission="rxr",
             max_tokens=160,
+            large=_RXR_LARGE,
             winding=True,
         ),
     )
@@ -194,7 +223,7 @@ def load_episodes(
         The episodes, one per instruction.
     """
     read = read_split(dataset, split, data, keep_empty, language)
-    return read.episodes if graph is None else place_on_graph(read, graph, fill_in=keep_empty).episodes
+    return list((read if graph is None else place_on_graph(read, graph, fill_in=keep_empty)).episodes)
 
 
 def read_split(dataset: str, split: str, data: Path, keep_empty: bool = False, language: str = ALL_LANGUAGES) -> Split:
@@ -210,6 +239,20 @@ def read_split(dataset: str, split: str, data: Path, keep_empty: bool = False, l
     languages = require_language(dataset, language)
     name, number = split_name(split)
     return resolve("reader", {dataset: found.reader}, dataset)(found, name, number, data, languages, keep_empty)
+
+
+def read_training(dataset: str, split: str, data: Path, language: str = ALL_LANGUAGES) -> Split:
+    """Read and check a split to learn from; a large file is stored in the cache and mapped, its records are not held.
+
+    Arguments and errors are ``read_split``'s. Of ``@N`` the whole file is read.
+    """
+    found = find_dataset(dataset)
+    name, number = split_name(split)
+    file = Path(name) if "/" in name else found.file(name, data)
+    if number is not None or found.large is None or not file.is_file() or file.stat().st_size <= MAX_HELD_BYTES:
+        return read_split(dataset, split, data, language=language)
+    stored: Split = resolve("large", {dataset: found.large}, dataset)(found, file, require_language(dataset, language))
+    return stored
 
 
 def split_file(dataset: Dataset, split: str, data: Path, remedy: str) -> Path:

@@ -6,15 +6,18 @@ XL-R2R, R4R and the demo world are written in the same format and read by the sa
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vln_clip.errors import InputError
-from vln_clip.reading import is_finite, parse_json, read_bytes
+from vln_clip.reading import check_value, is_finite, parse_json, read_bytes
 from vln_clip.records import Episode
 from vln_clip.tasks import r2r_files
 from vln_clip.tasks.datasets import Dataset, split_file
+from vln_clip.tasks.json_stream import JsonStream
 from vln_clip.tasks.split import OWN_VERSION, Split, subset
+from vln_clip.tasks.stored import StoredSplit
+from vln_clip.tasks.storing import Entry, store
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +60,39 @@ def _checked_items(items: object, file: Path) -> list[dict]:
     for position, item in enumerate(items):
         if not isinstance(item, dict):
             raise InputError(f"{file}: item {position} must be an object, got {_kind(item)}")
-        missing = [field for field in FIELDS if field not in item]
-        if missing:
-            raise InputError(f"{file}: item {position}: field {missing[0]!r} is missing")
-        fault = _fault(item)
-        if fault:
-            raise InputError(f"{file}: item {position} (path_id {item['path_id']!r:.40}): {fault}")
+        _check_item(item, f"{file}: item {position}")
         path_id = str(item["path_id"])
         if path_id in seen:
             raise InputError(f"{file}: item {position}: path_id must be unique, got {path_id:.40} again")
         seen.add(path_id)
     return items
+
+
+def _check_item(item: dict, where: str) -> None:
+    """Check that an item has every field of the right type."""
+    missing = [field for field in FIELDS if field not in item]
+    if missing:
+        raise InputError(f"{where}: field {missing[0]!r} is missing")
+    fault = _fault(item)
+    if fault:
+        raise InputError(f"{where} (path_id {item['path_id']!r:.40}): {fault}")
+
+
+def store_split(dataset: Dataset, file: Path, languages: tuple[str, ...]) -> StoredSplit:
+    """Return a split of any size, stored in the cache; errors as for ``read_split``."""
+    return store(file, dataset.reader, lambda stream: _entries(stream, languages[0]), languages[:1])
+
+
+def _entries(stream: JsonStream, language: str) -> Iterator[Entry]:
+    """Yield the checked instructions of a file."""
+    for where, item in stream:
+        try:
+            check_value([item[field] for field in FIELDS if field in item])
+        except ValueError as error:
+            raise InputError(f"{where} must have simple fields, but {error}") from None
+        _check_item(item, where)
+        for episode in _episodes(item, False, language):
+            yield Entry(where, episode)
 
 
 def _fault(item: dict) -> str | None:

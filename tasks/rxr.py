@@ -19,11 +19,14 @@ from vln_clip.tasks.json_stream import JsonStream
 from vln_clip.tasks.rxr_files import remedy
 from vln_clip.tasks.scripts import is_romanized, script_fault
 from vln_clip.tasks.split import OWN_VERSION, Split, subset
+from vln_clip.tasks.stored import StoredSplit
+from vln_clip.tasks.storing import Entry, store
 
 logger = logging.getLogger(__name__)
 
 METRICS = ("ne", "sr", "spl", "dtw", "ndtw", "sdtw")
 GUIDE_FIELDS = ("instruction_id", "path_id", "language", "scan", "path", "heading", "instruction")
+ROMANIZED = "%d instructions in Hindi or Telugu are in Latin letters alone (first: %s); is their tag right?"
 FOLLOWER_FIELDS = ("demonstration_id", "instruction_id", "annotator_id", "path", "metrics")
 
 
@@ -123,12 +126,29 @@ def read_guides(file: Path, languages: Iterable[str] | None = None, keep_empty: 
     if goal_hidden:
         read = [replace(episode, path=None) for episode in read]
     if romanized:
-        message = "%d instructions in Hindi or Telugu are in Latin letters alone (first: %s); is their tag right?"
-        logger.warning(message, len(romanized), romanized[0])
+        logger.warning(ROMANIZED, len(romanized), romanized[0])
     episodes = read if keep_empty else [episode for episode in read if episode.instruction.strip()]
     if len(episodes) < len(read):
         logger.info("%s: dropped %d episodes whose instruction has no word", file, len(read) - len(episodes))
     return Guides(episodes, file, stream.content.sha256, stream.content.num_bytes, places, goal_hidden)
+
+
+def store_split(dataset: Dataset, file: Path, languages: tuple[str, ...]) -> StoredSplit:
+    """Return a split of any size, stored in the cache; errors as for ``read_guides``."""
+    wanted = _wanted(languages)
+    return store(file, dataset.reader, lambda stream: _entries(stream, wanted), sorted(wanted))
+
+
+def _entries(stream: JsonStream, wanted: frozenset[str]) -> Iterator[Entry]:
+    """Yield the checked instructions of a guide file; at its end warn of what may have a wrong tag."""
+    num_romanized, first = 0, ""
+    for where, item in stream:
+        episode = _episode(item, where)
+        if is_romanized(episode.instruction, episode.language):
+            num_romanized, first = num_romanized + 1, first or where
+        yield Entry(where, episode, episode.language in wanted)
+    if num_romanized:
+        logger.warning(ROMANIZED, num_romanized, first)
 
 
 def read_followers(file: Path) -> Iterator[Demonstration]:

@@ -5,7 +5,7 @@ graphs. The data sets and their readers stand in ``tasks/datasets.py``.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +37,7 @@ class Split:
         places: where in the file the first episode of each path stands, by ``path_id``: ``line 4`` or ``item 3``.
     """
 
-    episodes: list[Episode]
+    episodes: Sequence[Episode]
     file: Path
     sha256: str
     version: str

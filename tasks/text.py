@@ -5,6 +5,7 @@ text: one model can read all of them, and a speaker can be told which one to wri
 """
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,6 +161,16 @@ class Vocabulary:
                 f"got {', '.join(words[: len(head)]):.80} … {', '.join(words[-1:]):.40}"
             )
         return cls(words[len(head) : -1], tokenizer, languages)
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of all that ``encode`` depends on, the files of the tokenizer's folder included."""
+        digest = hashlib.sha256(json.dumps(self.to_json()).encode())
+        folder = Path(self.tokenizer.name)
+        for file in sorted(folder.rglob("*")) if folder.is_absolute() else []:
+            if file.is_file():
+                digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
 
     def tag(self, language: str) -> int:
         """Return the id of a language's tag word.

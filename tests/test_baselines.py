@@ -118,7 +118,7 @@ def test_teacher_forcing_is_the_shortest_path(tmp_path, monkeypatch):
     scores = score_walks(world, table, walks)
     assert scores["nav_error"] == 0
     assert scores["success_rate"] == scores["spl"] == scores["ndtw"] == scores["sdtw"] == 1
-    for row, path in enumerate(table.reference):
+    for row, path in enumerate(table.reference()):
         walked = walks.viewpoint[row]
         assert walked[walked >= 0].tolist() == path[path >= 0].tolist()
     for prediction, count in zip(predictions(world, table, walks), walks.num_actions, strict=True):

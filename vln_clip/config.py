@@ -177,6 +177,9 @@ class TrainConfig:
     """one language of a multilingual data set (RxR: en, hi, te), or all of them in one model"""
     tokenizer: str | None = None
     """english, unicode, or a local folder of a transformers tokenizer; by default the data set's"""
+    train: Path | None = None
+    """file to learn from in place of the data set's training split, in its format, of any size: generated
+    instructions, or both packed files one behind the other (cat); FILE@N takes N of its paths"""
     bt: bool = False
     """also train a speaker and go on with back-translation and environmental dropout"""
     blind: bool = True

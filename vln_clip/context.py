@@ -12,6 +12,7 @@ from vln_clip.agents.baselines import RandomAgent, StopAgent
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import walk_scores, walk_split
 from vln_clip.envs.navigation import Navigation
+from vln_clip.envs.ragged import Ragged
 from vln_clip.ranks import ALONE, Ranks
 from vln_clip.rollout import Agent, Feedback, greedy, teacher_forced
 from vln_clip.tasks.metrics import Scores, summarize
@@ -82,6 +83,10 @@ def without_instruction(table: EpisodeTable, num_leading: int = 1) -> EpisodeTab
     That is ``<BOS>``, in a vocabulary of several languages the language's tag, and ``<EOS>``.
     """
     assert bool((table.length > num_leading).all()), "instructions must begin and end with a special token"
-    last = table.tokens.gather(1, table.length[:, None] - 1)  # (N, 1)
-    tokens = torch.cat([table.tokens[:, :num_leading], last], 1)
-    return replace(table, tokens=tokens, length=torch.full_like(table.length, num_leading + 1))
+    flat, first = table.tokens.flat, table.tokens.first
+    leading = first[:, None] + torch.arange(num_leading, device=first.device)
+    last = first + table.length - 1
+    kept = flat[torch.cat([leading, last[:, None]], 1)]  # (N, num_leading + 1)
+    begin = torch.arange(len(table), device=first.device) * (num_leading + 1)
+    length = torch.full_like(first, num_leading + 1)
+    return replace(table, tokens=Ragged(kept.flatten(), begin, length, num_leading + 1, table.tokens.fill))

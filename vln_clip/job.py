@@ -107,6 +107,7 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
         max_input=settings.follower.max_input,
         language=settings.language,
         tokenizer=settings.tokenizer,
+        train=settings.train,
     )
     stores = data.stores(settings.features)
     world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))

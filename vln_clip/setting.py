@@ -15,6 +15,7 @@ from vln_clip.agents.speaker import Speaker
 from vln_clip.config import FollowerConfig, ModelConfig, from_json
 from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
+from vln_clip.envs.compiled import compiled_table
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.envs.simulated import Driver, SimulatedNavigation, import_simulator
@@ -22,8 +23,9 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.features import FeatureStore, bank, features_used
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir, data_dir
-from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, Dataset, read_split, require_language
+from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, Dataset, read_split, read_training, require_language
 from vln_clip.tasks.split import Split, place_on_graph
+from vln_clip.tasks.stored import StoredSplit
 from vln_clip.tasks.text import Vocabulary
 from vln_clip.tasks.words import TRAIN, load_vocabulary
 
@@ -114,7 +116,11 @@ class Setting:
     def table(self, split: str) -> EpisodeTable:
         """Return a split as tensors; its text is encoded at the first call."""
         if split not in self._compiled:
-            episodes = self.splits[split].episodes
+            found, episodes = self.splits[split], self.splits[split].episodes
+            if isinstance(found, StoredSplit):
+                table = compiled_table(found, self.tables, self.vocabulary, self.max_input, self.device)
+                self._compiled[split] = table
+                return table
             texts, languages = [e.instruction for e in episodes], [e.language for e in episodes]
             tokens, length = self.vocabulary.encode_batch(texts, self.max_input, languages)
             self._compiled[split] = EpisodeTable.compile(episodes, self.tables, tokens, length, self.device)
@@ -155,6 +161,7 @@ def open_setting(
     max_input: int = 80,
     language: str = ALL_LANGUAGES,
     tokenizer: str | None = None,
+    train: Path | None = None,
 ) -> Setting:
     """Read splits and graphs of a data set.
 
@@ -167,6 +174,7 @@ def open_setting(
         max_input: most tokens per instruction.
         language: one of the data set's, or ``all``.
         tokenizer: what makes words of texts; None for the data set's.
+        train: file to learn from in place of the data set's training split, where ``splits`` is None.
     """
     found, data = DATASETS[dataset], dataset_folder(dataset)
     languages = require_language(dataset, language)
@@ -175,13 +183,20 @@ def open_setting(
         names = [name for name in public if name in NEEDED or found.file(name, data).is_file()]
     else:
         names = list(splits)
-    read = {name: read_split(dataset, name, data, language=language) for name in names}
+    read = {}
+    for name in names:
+        learn = splits is None and name == TRAIN
+        wanted = name if train is None or not learn else str(train.absolute())
+        read[name] = (read_training if learn else read_split)(dataset, wanted, data, language=language)
     for name, split in read.items():
         _require_use(found, name, split, language, learn=splits is None)
     for split in read.values():
         _require_graphs(split, data / "connectivity")
     tables = NavTables.load(data / "connectivity", sorted({scan for split in read.values() for scan in split.scans}))
-    placed = {name: place_on_graph(split, tables) for name, split in read.items()}
+    # Those that are stored are placed when their table is made: once.
+    placed = {
+        name: split if isinstance(split, StoredSplit) else place_on_graph(split, tables) for name, split in read.items()
+    }
     if vocabulary is None:
         vocabulary = load_vocabulary(found, data, languages, tokenizer or found.tokenizer, placed.get(TRAIN))
     return Setting(found, language, data, device, placed, tables, vocabulary, max_input)

@@ -186,7 +186,7 @@ def follower_stage(
         job.header(learner.world),
         validate.look,
         learner.watch,
-        {"train": [episode.instr_id for episode in train.episodes]},
+        {"train": train.ids},
         job.ranks,
         learner.joint_generator,
     )
@@ -219,7 +219,7 @@ def speaker_stage(job: Job) -> Stage:
         job.header(job.world),
         validate.look,
         watch,
-        {"train": [episode.instr_id for episode in table.episodes]},
+        {"train": table.ids},
         job.ranks,
         joint,
     )

@@ -43,7 +43,7 @@ class Walkers:
         self._texts = np.array([episode.instruction for episode in self.table.episodes], dtype=object)
         self._viewpoint_ids = np.array(source.tables.viewpoint_ids, dtype=object)
         self._scans = np.array(source.tables.scans, dtype=object)[source.tables.scan_index]
-        tokens = self.table.tokens.numpy()
+        tokens = self.table.tokens.padded(torch.arange(len(self.table))).numpy()
         self._tokens = np.pad(
             tokens, ((0, 0), (0, (options.max_tokens or source.dataset.max_tokens) - tokens.shape[1]))
         )

@@ -248,5 +248,5 @@ def _metrics(
     if not table.has_goals:
         return None
     names = [table.episodes[row].instr_id for row in rows.tolist()]
-    scores = score_indices(viewpoint, num_actions, table.reference[rows.numpy()], tables, names)
+    scores = score_indices(viewpoint, num_actions, table.reference(rows.numpy()), tables, names)
     return [{name: float(values[b]) for name, values in scores.items()} for b in range(len(rows))]
