@@ -12,12 +12,13 @@ import torch
 from vln_clip import files
 from vln_clip.errors import InputError
 from vln_clip.log import logger
+from vln_clip.ranks import ALONE, Ranks
 
 FILE = "determinism.json"
 
 
 @contextmanager
-def deterministic(folder: Path, device: torch.device) -> Iterator[None]:
+def deterministic(folder: Path, device: torch.device, ranks: Ranks = ALONE) -> Iterator[None]:
     """Let PyTorch only use algorithms that repeat, with as many threads as the run in ``folder`` began with.
 
     Sums are split among threads and vector lanes, so their last bits belong to the number of threads, the
@@ -32,12 +33,8 @@ def deterministic(folder: Path, device: torch.device) -> Iterator[None]:
             "--device cpu, or leave it out"
         )
     path = folder / FILE
-    begun = _read(path) if path.is_file() else None
-    if begun is None:
-        begun = _here()
-        files.save_json(path, begun)
-    else:
-        _require_same(path, begun, _here())
+    begun = ranks.from_main(lambda: _begin(path))
+    _require_same(path, begun, _here())
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(begun["threads"])
     torch.use_deterministic_algorithms(True)
@@ -47,6 +44,13 @@ def deterministic(folder: Path, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+
+
+def _begin(path: Path) -> dict[str, Any]:
+    """Return what the run began with; note it where it begins now."""
+    if not path.is_file():
+        files.save_json(path, _here())
+    return _read(path)
 
 
 def _here() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vln_clip.errors import InputError
 from vln_clip.events import Events, Sights
 from vln_clip.lock import FolderLock
 from vln_clip.log import logger
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.reading import loads, read_json, read_text
 from vln_clip.signals import StopRequests
 
@@ -28,20 +29,26 @@ FREE_SETTINGS = ("name", "runs", "device", "simulator", "cross_check", "save_eve
 class Run:
     """The folder ``runs/<name>``: configuration, metrics, TensorBoard events, checkpoints, results.
 
-    While it is open and not finished no other process can open it.
+    While it is open and not finished no other process can open it. Of several ranks the first one opens it and
+    writes there; for the others it is a name.
 
     Attributes:
+        ranks: who train together.
         stops: the signals that end the run in order; they are handled within ``with run.stops``.
 
     Raises:
         InputError: it was trained with another configuration, another process has it, or it cannot be written to.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config, self.folder = config, config.runs / config.run_name
+    def __init__(self, config: TrainConfig, ranks: Ranks = ALONE) -> None:
+        self.config, self.folder, self.ranks = config, config.runs / config.run_name, ranks
         self.stops = StopRequests()
         self._events = Events(self.folder / EVENTS)
-        self._lock = None if self.results_file.is_file() else FolderLock(self.folder)
+        self._lock = None
+        if not ranks.is_main:
+            return
+        if not self.results_file.is_file():
+            self._lock = FolderLock(self.folder)
         try:
             self._configure()
         except InputError:
@@ -89,6 +96,8 @@ class Run:
         Raises:
             InputError: the disk is full, or the folder cannot be written to.
         """
+        if not self.ranks.is_main:
+            return
         line = {"stage": stage, "iteration": iteration} | {name: _rounded(value) for name, value in values.items()}
         files.append_line(self.folder / METRICS, json.dumps(line))
         try:
@@ -101,6 +110,8 @@ class Run:
 
     def forget_after(self, stage: str, iteration: int) -> None:
         """Drop metrics of a stage beyond an iteration: they are about to be computed again."""
+        if not self.ranks.is_main:
+            return
         self._events.go_on_after(stage, iteration)
         path = self.folder / METRICS
         if path.is_file():

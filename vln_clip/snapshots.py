@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vln_clip import checkpoint, files
 from vln_clip.checkpoint import Checkpoint
@@ -67,7 +68,7 @@ class Snapshots:
     """Saves and restores one stage of a run."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
-        self._run, self._stage = run, stage
+        self._run, self._stage, self._ranks = run, stage, run.ranks
         self._last, self._previous = run.checkpoint(stage.name, LAST), run.checkpoint(stage.name, PREVIOUS)
         self._last_is_validated = False
 
@@ -75,7 +76,14 @@ class Snapshots:
         """Save the last checkpoint and, at a validation, after it those that are better than all before.
 
         A kill at any moment leaves the old last checkpoint or the new one, and ``restore`` makes up for the rest.
+        All ranks must call it; the first one writes, and all go on when it is done.
         """
+        state = self._stage.state()
+        with self._ranks.together():
+            if self._ranks.is_main:
+                self._write(progress, state)
+
+    def _write(self, progress: Progress, state: dict[str, Tensor]) -> None:
         if self._last_is_validated:
             files.keep(self._last / checkpoint.FILE, self._previous / checkpoint.FILE)
         header = self._header(progress) | {
@@ -84,8 +92,9 @@ class Snapshots:
             "best": progress.best,
             "best_iterations": progress.best_iterations,
             "norms": self._stage.watch.state(),
+            "ranks": self._ranks.world,
         }
-        checkpoint.save(self._last, self._stage.model, header, self._stage.state())
+        checkpoint.save(self._last, self._stage.model, header, state)
         self._last_is_validated = progress.since == 0
         if self._last_is_validated:
             for best in self._stage.best:
@@ -95,17 +104,37 @@ class Snapshots:
     def restore(self) -> Progress:
         """Go on from the last checkpoint, or the one before where it is damaged; else from the start."""
         name = self._stage.name
-        saved = self._find()
+        saved = self._ranks.from_main(self._find)
         if saved is None:
             self._run.forget_after(name, 0)
             return Progress()
         self._require_same(saved)
+        self._compare_ranks(saved.header)
         self._stage.restore(saved, self._last)
         progress = Progress.of(saved.header)
         # A validation that was due when the run was stopped may have been logged by another that was killed.
         self._run.forget_after(name, progress.iteration - bool(progress.since))
-        self._complete(progress)
+        with self._ranks.together():
+            if self._ranks.is_main:
+                self._complete(progress)
         return progress
+
+    def _compare_ranks(self, header: dict[str, Any]) -> None:
+        """Say what changes with the number of processes; refuse it where nothing may change."""
+        there, here = header.get("ranks", 1), self._ranks.world
+        if there == here:
+            return
+        if self._run.config.deterministic:
+            raise InputError(
+                f"{self._last} was trained by {there} processes, here are {here}: what follows would not be equal bit "
+                f"for bit; launch {there} (--num_processes), or leave --deterministic out and give another --name"
+            )
+        logger.info(
+            "%s was trained by %d processes and goes on with %d: the same batches, but other dropout and sampling",
+            self._last,
+            there,
+            here,
+        )
 
     def _find(self) -> Checkpoint | None:
         """Read the checkpoint to go on from; None where there is none yet."""

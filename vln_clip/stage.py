@@ -12,6 +12,7 @@ from vln_clip import checkpoint
 from vln_clip.checkpoint import Checkpoint
 from vln_clip.divergence import Watch
 from vln_clip.events import Sights
+from vln_clip.ranks import ALONE, Ranks, derived_seed
 
 
 class Sampler(Protocol):
@@ -51,6 +52,8 @@ class Stage:
         look: called after a validation, returns what is to be looked at.
         watch: what ``learn`` shows its numbers to before it takes its step.
         ids: of the rows that a sampler draws, where they have any, by the sampler's name.
+        ranks: who learn together.
+        joint_generator: draws the same on all of them; None where one is alone: then ``generator`` does.
     """
 
     name: str
@@ -67,17 +70,23 @@ class Stage:
     look: Callable[[], Sights] = Sights
     watch: Watch = field(default_factory=Watch)
     ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ranks: Ranks = ALONE
+    joint_generator: torch.Generator | None = None
 
     def random_state(self) -> dict[str, Tensor]:
-        """Return where generator and samplers stand; cheap enough for every step."""
-        state = {"generator": self.generator.get_state()}
+        """Return where samplers and the generator stand that all ranks share; cheap enough for every step."""
+        state = {"generator": (self.joint_generator or self.generator).get_state()}
         for name, sampler in self.samplers.items():
             state |= checkpoint.named(f"sampler_{name}", sampler.state())
         return state
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that a checkpoint needs beside weights to go on bit for bit."""
-        return checkpoint.named("optimizer", checkpoint.flatten_optimizer(self.optimizer)) | self.random_state()
+        """Return all that a checkpoint needs beside weights to go on bit for bit; to be called by all ranks."""
+        state = checkpoint.named("optimizer", checkpoint.flatten_optimizer(self.optimizer)) | self.random_state()
+        if self.ranks.world > 1:
+            own = self.ranks.gather(self.generator.get_state())
+            state |= {f"generator_{rank}": value for rank, value in enumerate(own)}
+        return state
 
     def restore(self, saved: Checkpoint, source: Path) -> None:
         """Put weights and state back.
@@ -87,10 +96,19 @@ class Stage:
         """
         checkpoint.restore_weights(self.model, saved.weights, source)
         checkpoint.restore_optimizer(self.optimizer, checkpoint.section(saved.state, "optimizer"))
-        self.generator.set_state(saved.state["generator"])
+        (self.joint_generator or self.generator).set_state(saved.state["generator"])
+        if self.ranks.world > 1:
+            self._restore_own(saved)
         for name, sampler in self.samplers.items():
             sampler.restore(checkpoint.section(saved.state, f"sampler_{name}"))
         self.watch.restore(saved.header.get("norms", {}))
+
+    def _restore_own(self, saved: Checkpoint) -> None:
+        """Put this rank's generator back; other numbers of ranks have other streams."""
+        if saved.header.get("ranks", 1) == self.ranks.world:
+            self.generator.set_state(saved.state[f"generator_{self.ranks.rank}"])
+        else:
+            self.generator.manual_seed(derived_seed(self.generator.initial_seed(), saved.header["iteration"]))
 
     def drawn_since(self, before: Mapping[str, Tensor]) -> dict[str, list[str]]:
         """Return what each sampler has drawn since a ``random_state``: ids, or rows where there are none."""

@@ -17,6 +17,8 @@ from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import Ranks
 from vln_clip.report import print_results
 from vln_clip.results import (
     BACK_TRANSLATED,
@@ -35,11 +37,20 @@ BEST_BLEU = "best_val_unseen_bleu"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
-    settings = config.parse(argv, setting.find_dataset)
-    run = Run(settings)
+    """Run the program, in as many processes as were launched."""
+    with one_voice():
+        with muted_elsewhere():
+            settings = config.parse(argv, setting.find_dataset)
+        with launched(settings.device) as ranks:
+            run_with(settings, ranks)
+
+
+def run_with(settings: config.TrainConfig, ranks: Ranks) -> None:
+    """Open the run's folder, train, and show the results."""
+    with ranks.together():
+        run = Run(settings, ranks)
     try:
-        if run.results_file.is_file():
+        if ranks.from_main(run.results_file.is_file):
             log.logger.info("%s is finished; another --name starts a new run", run.folder)
         else:
             with run.stops:
@@ -52,18 +63,20 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(signals.EXIT_STATUS) from None
     finally:
         run.close()
-    print_results(run.results_file)
+    if ranks.is_main:
+        print_results(run.results_file)
 
 
 def train(run: Run) -> None:
     """Train, evaluate and write what a run is for."""
-    settings = run.config
-    files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
+    settings, ranks = run.config, run.ranks
+    if ranks.is_main:
+        files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
     same: AbstractContextManager[None] = nullcontext()
     if settings.deterministic:
-        same = deterministic(run.folder, setting.pick_device(settings.device))
+        same = deterministic(run.folder, setting.pick_device(ranks.device or settings.device), ranks)
     with same:
-        train_and_evaluate(open_job(settings, run))
+        train_and_evaluate(ranks.first_here(lambda: open_job(settings, run)))
     log.logger.info("results, submission and checkpoints are in %s", run.folder)
 
 
@@ -80,10 +93,14 @@ def train_and_evaluate(job: Job) -> None:
         run_stage(job.run, build())
     results = evaluate_all(job, worlds)
     setting.log_cross_check(job.world)
-    write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
+    with job.ranks.together():
+        write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
     if PRE_EXPLORED in worlds:
-        write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
-    files.save_json(job.run.results_file, results)
+        with job.ranks.together():
+            write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
+    with job.ranks.together():
+        if job.ranks.is_main:
+            files.save_json(job.run.results_file, results)
 
 
 def follower_worlds(job: Job) -> dict[str, Navigation]:
@@ -128,7 +145,10 @@ def follower_learner(
     optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
     watch = Watch(job.config.max_gradient_norm_factor)
-    return envdrop.FollowerLearner(world, follower, optimizer, table, sampler, c, job.generator(name), ml_weight, watch)
+    own, joint = job.generators(name)
+    return envdrop.FollowerLearner(
+        world, follower, optimizer, table, sampler, c, own, ml_weight, watch, job.ranks, joint
+    )
 
 
 def follower_stage(
@@ -167,6 +187,8 @@ def follower_stage(
         validate.look,
         learner.watch,
         {"train": [episode.instr_id for episode in train.episodes]},
+        job.ranks,
+        learner.joint_generator,
     )
 
 
@@ -176,10 +198,10 @@ def speaker_stage(job: Job) -> Stage:
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
     optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
     sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
-    generator = job.generator("speaker")
+    generator, joint = job.generators("speaker")
     clip = job.config.follower.clip_norm
     watch = Watch(job.config.max_gradient_norm_factor)
-    learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator, watch)
+    learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator, watch, job.ranks)
     validate, validation = SpeakerValidation(job, speaker), validation_splits(job)
     best = [Best(f"best_{split}_bleu", split, "bleu") for split in validation]
     best += [Best(f"best_{split}_loss", split, "loss", sign=-1.0) for split in validation]
@@ -198,6 +220,8 @@ def speaker_stage(job: Job) -> Stage:
         validate.look,
         watch,
         {"train": [episode.instr_id for episode in table.episodes]},
+        job.ranks,
+        joint,
     )
 
 
@@ -206,11 +230,10 @@ def translation_stage(
 ) -> Stage:
     """Set up a follower that goes on from the best of a stage with generated instructions, or with labels alone."""
     c, follower_config = job.config.back_translation, job.config.follower
-    folder = job.run.checkpoint(start, BEST)
-    saved = checkpoint.load(folder)
+    saved = job.load(start, BEST)
     width = job.world.bank.width
     follower = build_follower(job.setting, job.config.model, width, job.seed(name), c.bt_feature_dropout)
-    checkpoint.restore_weights(follower, saved.weights, folder)
+    checkpoint.restore_weights(follower, saved.weights, job.run.checkpoint(start, BEST))
     lr = c.bt_lr or follower_config.lr
     learner = follower_learner(job, name, job.world, follower, c.real_weight, lr)
     iters = c.bt_iters or max(1, (c.bt_until - int(saved.header["iteration"])) // 2)
@@ -233,7 +256,7 @@ def back_translation_learner(
     c, data = job.config.back_translation, job.setting
     speaker = build_speaker(data, job.config.model, job.world.bank.width, job.seed("speaker"))
     folder = job.run.checkpoint("speaker", BEST_BLEU)
-    checkpoint.restore_weights(speaker, checkpoint.load(folder).weights, folder)
+    checkpoint.restore_weights(speaker, job.load("speaker", BEST_BLEU).weights, folder)
     speaker.eval().requires_grad_(False)
     sampler = ShuffledSampler(len(unlabelled.table), job.config.follower.batch_size, job.seed("aug_paths"))
     tags = [data.vocabulary.tag(language) for language in data.vocabulary.languages]

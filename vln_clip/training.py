@@ -10,6 +10,7 @@ from torch import Tensor
 from vln_clip import checkpoint
 from vln_clip.divergence import DivergedError
 from vln_clip.errors import InputError
+from vln_clip.events import Sights
 from vln_clip.log import logger, progress
 from vln_clip.run import Run
 from vln_clip.snapshots import Progress, Snapshots
@@ -59,18 +60,25 @@ class _Training:
 
     def run(self) -> None:
         """Learn and validate in turns; a stop may have come between the two."""
-        stops, due_s = self.run_.stops, 60 * self.run_.config.save_every_min
+        stops, ranks = self.run_.stops, self.run_.ranks
         while self.done.since or self.done.iteration < self.stage.iters:
             if self.done.since and self._validation_is_due():
                 self._validate()
-                continue
-            self._learn()
-            if stops.requested or (time.monotonic() - self.saved_s > due_s and not self._validation_is_due()):
-                self._save()
-            stops.check()
+                stop, late = *ranks.any(stops.requested is not None), False
+            else:
+                self._learn()
+                stop, late = ranks.any(stops.requested is not None, ranks.is_main and self._is_late())
+                if stop or (late and not self._validation_is_due()):
+                    self._save()
+            if stop:
+                stops.requested = stops.requested or "a signal to another process"
+                stops.check()
 
     def _validation_is_due(self) -> bool:
         return self.done.iteration % self.stage.eval_every == 0 or self.done.iteration >= self.stage.iters
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.saved_s > 60 * self.run_.config.save_every_min
 
     def _save(self) -> None:
         self.snapshots.save(self.done)
@@ -90,13 +98,14 @@ class _Training:
 
     def _validate(self) -> None:
         """Validate, log and save; a stop in between saves what was learned, and the validation is done again."""
-        stage, done = self.stage, self.done
+        stage, done, alone = self.stage, self.done, self.run_.ranks.world == 1
         begun_s = time.perf_counter()
         try:
-            with self.run_.stops.deferred(False):
-                found, seen = stage.validate(), stage.look()
+            with self.run_.stops.deferred(not alone):  # one rank must not leave the others waiting
+                found = stage.validate()
+                seen = stage.look() if self.run_.ranks.is_main else Sights()
         except BaseException:  # libraries turn what a signal raises in their midst into errors of their own
-            if self.run_.stops.requested is not None:
+            if self.run_.stops.requested is not None and alone:
                 self._save()
                 self.run_.stops.check()
             raise
@@ -108,7 +117,8 @@ class _Training:
         if self.timed_steps:
             clock["clock/iterations_per_s"] = self.timed_steps / self.learning_s
             clock["clock/iterations_per_s_with_validation"] = self.timed_steps / (ended_s - self.begun_s)
-        self.run_.log(stage.name, done.iteration, values, clock, seen)
+        with self.run_.ranks.together():
+            self.run_.log(stage.name, done.iteration, values, clock, seen)
         done.validated(found, stage.best)
         self._save()
         status = _status(stage, found)
@@ -116,7 +126,6 @@ class _Training:
         speed = f"{clock.get('clock/iterations_per_s', 0):.3g} iterations/s"
         logger.info("%s %d/%d  %s  %s", stage.name, done.iteration, stage.iters, status, speed)
         self._start_clock()
-        self.run_.stops.check()
 
 
 def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:
@@ -134,15 +143,19 @@ def _report(run: Run, stage: Stage, iteration: int, before: Mapping[str, Tensor]
         before: generator and samplers before the step.
         why: which number is why.
     """
+    world = run.ranks.world
     folder = run.folder / DIVERGED / f"{stage.name}_{iteration + 1}"
     drawn = stage.drawn_since(before)
     header: dict[str, Any] = {"stage": stage.name, "iteration": iteration, "why": why, "batches": drawn}
-    header["norms"] = stage.watch.state()
-    checkpoint.save(folder, stage.model, stage.header | header, stage.state() | dict(before))
+    header |= {"norms": stage.watch.state(), "ranks": world}
+    if run.ranks.is_main:
+        optimizer = checkpoint.named("optimizer", checkpoint.flatten_optimizer(stage.optimizer))
+        checkpoint.save(folder, stage.model, stage.header | header, optimizer | dict(before))
     shown = "; ".join(f"{name}: {_some(ids)}" for name, ids in drawn.items() if ids)
+    again = f"python -m vln_clip.replay {folder} repeats the step" if world == 1 else f"{folder} holds the weights"
     return (
-        f"{stage.name} diverged in iteration {iteration + 1}: {why} (batches {shown}); python -m vln_clip.replay "
-        f"{folder} repeats the step; give another --name and a lower learning rate"
+        f"{stage.name} diverged in iteration {iteration + 1}: {why} (batches {shown}); {again}; give another --name "
+        "and a lower learning rate"
     )
 
 
