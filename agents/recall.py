@@ -52,7 +52,8 @@ class Recall:
     def select(self, rows: Tensor) -> "Recall":
         """Keep only some episodes, rows (b',) int64, and as many entries as the longest of them has."""
         mask = self.mask[rows]
-        length = int(mask.sum(1).max())
+        # A shorter text is less work, but to ask a GPU for its length is to wait for it.
+        length = int(mask.sum(1).max()) if mask.device.type == "cpu" else mask.shape[1]
         kept = None if self.rows is None else self.rows[rows]
         return replace(self, values=self.values[rows, :length], mask=mask[:, :length], rows=kept)
 
