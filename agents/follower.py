@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale, lstm_cell, step_linear
+from vln_clip.agents.recall import Recall
 from vln_clip.records import Observation
 
 ANGLES = 4  # sin and cos of heading and elevation; tiled to the angle width in the reference
@@ -35,8 +36,7 @@ class FollowerState:
     Attributes:
         attended: (B, H) attended hidden state of the last step; the recurrent input of the next.
         cell: (B, H).
-        text: (B, L, H) encoded instruction.
-        text_mask: (B, L) bool, True for real tokens.
+        text: encoded instruction, (B, L, H).
         weights: the weights of this rollout.
         generator: source of dropout masks; None in evaluation.
         noise: (D,) environment dropout of this rollout, replaces feature dropout; or None.
@@ -46,8 +46,7 @@ class FollowerState:
 
     attended: Tensor
     cell: Tensor
-    text: Tensor
-    text_mask: Tensor
+    text: Recall
     weights: StepWeights
     generator: torch.Generator | None = None
     noise: Tensor | None = None
@@ -56,15 +55,14 @@ class FollowerState:
 
     def select(self, rows: Tensor) -> "FollowerState":
         """Keep only some episodes; rows (B',) int64."""
-        length = int(self.text_mask[rows].sum(1).max())
+        text = self.text.select(rows)
         return replace(
             self,
             attended=self.attended[rows],
             cell=self.cell[rows],
-            text=self.text[rows, :length],
-            text_mask=self.text_mask[rows, :length],
+            text=text,
             looked=None if self.looked is None else self.looked[rows],
-            read=None if self.read is None else self.read[rows, :length],
+            read=None if self.read is None else self.read[rows, : text.mask.shape[1]],
         )
 
     @property
@@ -188,14 +186,14 @@ class Decoder(nn.Module):
         hidden, cell = lstm_cell(gates, state.cell)
 
         dropped = dropout(hidden, p, generator)
-        read, reading = attend(dot(state.text, weights.text_in(dropped)), state.text, state.text_mask)
+        read, reading = state.text(weights.text_in(dropped))
         attended = torch.tanh(weights.text_out(torch.cat([read, dropped], -1)))
 
         candidates, scale = self._features(obs.candidates, state)
         query = weights.candidates(dropout(attended, p, generator))
         logits = dot(candidates, query[:, :D] * scale) + dot(obs.candidate_angles, query[:, D:])  # (B, K)
         logits = logits.masked_fill(~obs.candidate_mask, -torch.inf)
-        state = replace(state, attended=attended, cell=cell, looked=attention.detach(), read=reading.detach())
+        state = replace(state, attended=attended, cell=cell, looked=attention.detach(), read=reading)
         return state, logits, hidden
 
 
@@ -259,7 +257,7 @@ class Follower(nn.Module):
             noise: (D,) environment dropout for the whole rollout.
         """
         text, mask, attended, cell = self.encoder(tokens, length, generator)
-        return FollowerState(attended, cell, text, mask, self.decoder.begin(), generator, noise)
+        return FollowerState(attended, cell, Recall.of(text, mask), self.decoder.begin(), generator, noise)
 
     def step(self, obs: Observation, state: FollowerState) -> tuple[FollowerState, Tensor, Tensor]:
         """Decide once; see ``Decoder.forward``."""

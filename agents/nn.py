@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vln_clip.agents.products import linear, product_dtype
+
 LEVELS = 65536  # dropout probabilities are rounded to 1/65536: four masks per 64-bit draw
+
+
+def random_bits(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw ``count`` int16 of 16 random bits each."""
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
+    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    return bits.view(torch.int16)[:count]
 
 
 def keep_mask(shape: torch.Size, p: float, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -22,11 +31,20 @@ def keep_mask(shape: torch.Size, p: float, generator: torch.Generator, device: t
 
     Bernoulli draws dominate the cost of a step on a CPU; 16 random bits per entry cost a tenth.
     """
-    count = shape.numel()
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
-    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
     threshold = round(p * LEVELS) - LEVELS // 2
-    return (bits.view(torch.int16)[:count] >= threshold).view(shape)
+    return (random_bits(shape.numel(), generator, device) >= threshold).view(shape)
+
+
+def keep_bits(shape: torch.Size, p: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw the mask of ``keep_mask`` as int16: all bits of a kept entry are ones, of others zeros.
+
+    Clamping and subtracting integers costs a quarter of comparing them and widening the booleans.
+    """
+    bits = random_bits(shape.numel(), generator, device)
+    threshold = round(p * LEVELS) - LEVELS // 2
+    if threshold == -LEVELS // 2:  # nothing is below it
+        return bits.fill_(-1).view(shape)
+    return torch.rsub(bits.clamp_(threshold - 1, threshold), threshold - 1).view(shape)
 
 
 def drop_features(features: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
@@ -36,11 +54,11 @@ def drop_features(features: Tensor, p: float, generator: torch.Generator | None)
     """
     if generator is None or p == 0.0 or features.numel() == 0:
         return features.float()
-    keep = keep_mask(features.shape, p, generator, features.device)
     if features.dtype != torch.float16:
-        return features.float() * keep
-    # -1 is all ones: clearing bits in the half-precision words costs less than multiplying floats.
-    return (features.view(torch.int16) & keep.view(torch.int8).neg()).view(torch.float16).float()
+        return features.float() * keep_mask(features.shape, p, generator, features.device)
+    # Clearing bits in the half-precision words costs less than multiplying floats.
+    keep = keep_bits(features.shape, p, generator, features.device)
+    return keep.bitwise_and_(features.view(torch.int16)).view(torch.float16).float()
 
 
 def feature_scale(p: float, generator: torch.Generator | None) -> float:
@@ -61,68 +79,77 @@ def dropout(x: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
     return x * mask.to(x.dtype).mul_(1.0 / keep_probability(p))
 
 
-class _Tape:
-    """Collects (input, output gradient) of every use of one weight within one backward pass."""
+class Tape:
+    """Collects what every use of one tensor adds to its gradient (input, output gradient) within one backward pass."""
 
     def __init__(self) -> None:
-        self.uses: list[tuple[Tensor, Tensor]] = []
+        self.uses: list[tuple[Tensor, ...]] = []
         self.backward_pass = -1
 
-    def add(self, x: Tensor, grad: Tensor) -> None:
-        """Note a use; what a pass that asked for no weight gradient left behind is forgotten."""
+    def add(self, *use: Tensor) -> None:
+        """Note a use; what a pass that asked for no such gradient left behind is forgotten."""
         current = torch._C._current_graph_task_id()
         if current != self.backward_pass:
             self.uses.clear()
             self.backward_pass = current
-        self.uses.append((x, grad))
+        self.uses.append(use)
 
 
 class _CollectWeightGrad(torch.autograd.Function):
     """Identity on a weight; its backward runs after every use has put its gradient on the tape."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, tape: _Tape) -> tuple[Tensor, Tensor | None]:
-        ctx.tape = tape
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor | None, tape: Tape, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.tape, ctx.dtype = tape, weight.dtype
         ctx.has_bias = bias is not None
         ctx.set_materialize_grads(False)
-        return weight.view_as(weight), None if bias is None else bias.view_as(bias)
+        return weight.view_as(weight).to(dtype), None if bias is None else bias.view_as(bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, None, None]:
         if not ctx.tape.uses:
-            return None, None, None
+            return None, None, None, None
         inputs, grads = (torch.cat(part) for part in zip(*ctx.tape.uses, strict=True))
         ctx.tape.uses.clear()
-        return grads.t() @ inputs, grads.sum(0) if ctx.has_bias else None, None
+        bias_grad = grads.sum(0, dtype=ctx.dtype) if ctx.has_bias else None
+        return (grads.t() @ inputs).to(ctx.dtype), bias_grad, None, None
 
 
 class _StepLinear(torch.autograd.Function):
     """A linear layer whose weight gradient is put on a tape instead of being computed at once."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: _Tape) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tape: Tape) -> Tensor:
+        dtype, x = x.dtype, x.to(weight.dtype)
         ctx.save_for_backward(x, weight)
         ctx.tape = tape
-        return F.linear(x, weight, bias)
+        if dtype == weight.dtype:
+            return F.linear(x, weight, bias)
+        y = F.linear(x, weight).to(dtype)
+        return y if bias is None else y.add_(bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
         x, weight = ctx.saved_tensors
+        dtype, grad = grad.dtype, grad.to(weight.dtype)
         ctx.tape.add(x, grad)
-        return grad @ weight if ctx.needs_input_grad[0] else None, None, None, None
+        return (grad @ weight).to(dtype) if ctx.needs_input_grad[0] else None, None, None, None
 
 
 def step_linear(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
     """Return ``x -> x @ weight.T + bias`` for use at every step of one rollout, x (B, in), result (B, out).
 
-    The gradient of the weight is one product over all uses. Without gradients it is the plain product.
+    The gradient of the weight is one product over all uses. Without gradients it is the plain product; with them
+    it is taken in ``products.product_dtype``.
     """
     if not (torch.is_grad_enabled() and weight.requires_grad):
         return lambda x: F.linear(x, weight, bias)
-    tape = _Tape()
-    proxy, bias_proxy = _CollectWeightGrad.apply(weight, bias, tape)
+    tape = Tape()
+    proxy, bias_proxy = _CollectWeightGrad.apply(weight, bias, tape, product_dtype() or weight.dtype)
     return lambda x: _StepLinear.apply(x, proxy, bias_proxy, tape)
 
 
@@ -193,13 +220,13 @@ class RaggedLSTM(nn.Module):
         inputs = zip(places, w_ih, b_ih, b_hh, strict=True)
         tables: list[tuple[Tensor, Tensor | None]]  # gates of inputs, and which of them each entry takes
         if index is None:
-            tables = [(F.linear(x[place], w, b + c), None) for place, w, b, c in inputs]  # (P, 4H) each
+            tables = [(linear(x[place], w, b + c), None) for place, w, b, c in inputs]  # (P, 4H) each
         else:
-            tables = [(F.linear(x, w, b + c), index[place]) for place, w, b, c in inputs]
+            tables = [(linear(x, w, b + c), index[place]) for place, w, b, c in inputs]
         if not torch.is_grad_enabled():
             return self._evaluate(tables, torch.stack(w_hh), active, places, (B, L), order)
         gates = torch.stack([table if rows is None else table[rows] for table, rows in tables])  # (S, P, 4H)
-        h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active))
+        h, c = _LSTMSteps.apply(gates, torch.stack(w_hh), tuple(active), product_dtype() or gates.dtype)
         outputs = x.new_zeros(B, L, len(times), self.hidden_size)
         for direction, ((rows, entries), part) in enumerate(zip(places, h, strict=True)):
             outputs[rows, entries, direction] = part
@@ -259,11 +286,14 @@ class _LSTMSteps(torch.autograd.Function):
     """The recurrence over step-major gates of S directions: one product per step, one for the weight gradient."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, w_hh: Tensor, active: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, gates: Tensor, w_hh: Tensor, active: tuple[int, ...], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         S, P, H = gates.shape[0], gates.shape[1], w_hh.shape[2]
         hidden, cell = gates.new_empty(S, P, H), gates.new_empty(S, P, H)
         if ctx.needs_input_grad[0]:
             gates = gates.clone()  # the steps work in place
+        w_hh = w_hh.to(dtype)
         w_t = w_hh.transpose(1, 2).contiguous()
         start, previous = 0, slice(0, 0)
         for n in active:
@@ -272,7 +302,11 @@ class _LSTMSteps(torch.autograd.Function):
             now = slice(start, start + n)
             z = gates[:, now]
             if start:
-                z.baddbmm_(hidden[:, previous][:, :n], w_t)
+                before = hidden[:, previous][:, :n]
+                if dtype == z.dtype:
+                    z.baddbmm_(before, w_t)
+                else:
+                    z.add_(torch.bmm(before.to(dtype), w_t))
             z[..., : 2 * H].sigmoid_()
             z[..., 2 * H : 3 * H].tanh_()
             z[..., 3 * H :].sigmoid_()
@@ -288,33 +322,44 @@ class _LSTMSteps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_hidden: Tensor, grad_cell: Tensor) -> tuple[Tensor, Tensor, None, None]:
         gates, hidden, cell, w_hh = ctx.saved_tensors
         S, H = gates.shape[0], w_hh.shape[2]
         active = [n for n in ctx.active if n]
         starts = [0]
         for n in active[:-1]:
             starts.append(starts[-1] + n)
-        grad_gates = torch.empty_like(gates)
         before = torch.zeros_like(hidden)  # the hidden state that entered each entry
-        tanh_c = cell.tanh()
+        cell_before = torch.zeros_like(cell)  # and the cell
+        for start, n, last in zip(starts[1:], active[1:], starts, strict=False):
+            before[:, start : start + n] = hidden[:, last : last + n]
+            cell_before[:, start : start + n] = cell[:, last : last + n]
+        # What the gradients of cell and hidden state are multiplied with, all steps at once.
+        forget, to_cell, factors = _lstm_slopes(gates, cell, cell_before)
+        grad_gates = torch.empty_like(gates)
         dh, dc = gates.new_zeros(S, active[0], H), gates.new_zeros(S, active[0], H)
         for t in reversed(range(len(active))):
             n, now = active[t], slice(starts[t], starts[t] + active[t])
-            i, f, g, o = gates[:, now].chunk(4, 2)
-            squashed = tanh_c[:, now]
-            dh_now = dh[:, :n] + grad_hidden[:, now]
-            dc_now = dc[:, :n] + grad_cell[:, now] + dh_now * o * (1 - squashed * squashed)
-            d = grad_gates[:, now]
-            d[..., :H] = dc_now * g * i * (1 - i)
-            d[..., 2 * H : 3 * H] = dc_now * i * (1 - g * g)
-            d[..., 3 * H :] = dh_now * squashed * o * (1 - o)
-            if t == 0:
-                d[..., H : 2 * H] = 0
-                break
-            previous = slice(starts[t - 1], starts[t - 1] + n)
-            before[:, now] = hidden[:, previous]
-            d[..., H : 2 * H] = dc_now * cell[:, previous] * f * (1 - f)
-            dh[:, :n] = d @ w_hh
-            dc[:, :n] = dc_now * f
-        return grad_gates, grad_gates.transpose(1, 2) @ before, None
+            dh_now, dc_now = dh[:, :n].add_(grad_hidden[:, now]), dc[:, :n].add_(grad_cell[:, now])
+            dc_now.addcmul_(dh_now, to_cell[:, now])
+            d, slopes = grad_gates[:, now].unflatten(2, (4, H)), factors[:, now].unflatten(2, (4, H))
+            torch.mul(slopes[..., :3, :], dc_now.unsqueeze(2), out=d[..., :3, :])
+            torch.mul(slopes[..., 3, :], dh_now, out=d[..., 3, :])
+            if t:
+                dh_now.copy_(torch.bmm(grad_gates[:, now].to(w_hh.dtype), w_hh))
+                dc_now.mul_(forget[:, now])
+        w_grad = grad_gates.transpose(1, 2).to(w_hh.dtype) @ before.to(w_hh.dtype)
+        return grad_gates, w_grad.to(gates.dtype), None, None
+
+
+def _lstm_slopes(gates: Tensor, cell: Tensor, cell_before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the factors of an LSTM's backward pass for squashed gates (S, P, 4H) and cells (S, P, H) of P entries.
+
+    Returns:
+        The forget gate; d cell / d hidden state, each (S, P, H); and (S, P, 4H): of the input, forget and cell
+        gates by the gradient of the cell, of the output gate by that of the hidden state.
+    """
+    i, f, g, o = gates.chunk(4, 2)
+    squashed = cell.tanh()
+    factors = torch.cat([g * i * (1 - i), cell_before * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], 2)
+    return f, o * (1 - squashed * squashed), factors

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vln_clip.agents.follower import ANGLES, Attention
 from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale
+from vln_clip.agents.products import linear
 from vln_clip.records import Walk
 
 
@@ -36,13 +37,13 @@ class SpeakerEncoder(nn.Module):
 
         views, scale = self._features(walk.views.flatten(0, 1), generator, noise)
         angles = walk.view_angles.flatten(0, 1)
-        query = self.attention_layer.linear_in(states)
+        query = linear(states, self.attention_layer.linear_in.weight)
         folded = query[:, D:].unflatten(1, (-1, ANGLES)).sum(1)  # the four angles are tiled in the reference
         seen, weights = attend(dot(views, query[:, :D] * scale) + dot(angles, folded), views)
         direction = torch.bmm(weights.unsqueeze(1), angles).squeeze(1)
         assert self.attention_layer.linear_out is not None
         context = torch.cat([seen * scale, self._tiled(direction), states], -1)
-        attended = torch.tanh(self.attention_layer.linear_out(context)).unflatten(0, (B, T))
+        attended = torch.tanh(linear(context, self.attention_layer.linear_out.weight)).unflatten(0, (B, T))
         words = self.post_lstm(dropout(attended, self.dropout_p, generator), steps)[0]
         return dropout(words, self.dropout_p, generator)
 
@@ -85,11 +86,13 @@ class SpeakerDecoder(nn.Module):
         return self._words(h[:, None], context, mask, None)[:, 0], h, c
 
     def _words(self, states: Tensor, context: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
-        scores = torch.bmm(self.attention_layer.linear_in(states), context.transpose(1, 2))  # (B, L, T)
+        query = linear(states, self.attention_layer.linear_in.weight)
+        scores = torch.bmm(query, context.transpose(1, 2))  # (B, L, T)
         weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
         assert self.attention_layer.linear_out is not None
-        attended = torch.tanh(self.attention_layer.linear_out(torch.cat([torch.bmm(weights, context), states], -1)))
-        return self.projection(dropout(attended, self.dropout_p, generator))
+        read = torch.cat([torch.bmm(weights, context), states], -1)
+        attended = torch.tanh(linear(read, self.attention_layer.linear_out.weight))
+        return linear(dropout(attended, self.dropout_p, generator), self.projection.weight, self.projection.bias)
 
 
 class Speaker(nn.Module):

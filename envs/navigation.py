@@ -63,6 +63,8 @@ class Navigation:
     ) -> None:
         self.tables, self.bank, self.device = tables, bank, torch.device(device)
         self.stop_reward, self.progress_reward = stop_reward, progress_reward
+        # A GPU shows as many columns as any viewpoint of the world has: to ask for fewer is to wait for it.
+        self.all_columns = self.device.type != "cpu"
 
         def tensor(array: object, dtype: torch.dtype) -> Tensor:
             return torch.as_tensor(array, dtype=dtype, device=self.device)
@@ -97,7 +99,7 @@ class Navigation:
     def observe(self, viewpoint: Tensor, view: Tensor) -> Observation:
         """Return what is seen from B places, viewpoint (B,) and view (B,)."""
         degree = self.degree[viewpoint]
-        K = int(degree.max()) + 1
+        K = self.candidate_view.shape[1] if self.all_columns else int(degree.max()) + 1
         columns = torch.arange(K, device=self.device)
         base = view % NUM_HEADINGS
         views = self.bank.views(viewpoint)  # (B, V, D)
@@ -145,13 +147,13 @@ class Navigation:
         Raises:
             ValueError: a goal is hidden (-1) or unreachable: there is no teacher for test splits.
         """
-        if bool((goal < 0).any()):
-            raise ValueError("there is no teacher where the goal is hidden (test splits)")
-        same = self.scan[viewpoint] == self.scan[goal]
+        same = (self.scan[viewpoint] == self.scan[goal]) & (goal >= 0)
         hop = self.pair_next[torch.where(same, self.pair_row[viewpoint] + goal, 0)].masked_fill(~same, -1).long()
-        if bool((hop < 0).any()):
+        if bool((hop < 0).any()):  # the only wait for the device here
+            if bool((goal < 0).any()):
+                raise ValueError("there is no teacher where the goal is hidden (test splits)")
             raise ValueError("the goal can't be reached from a viewpoint of the batch")
-        return self.towards(viewpoint, hop)
+        return self._leading_to(viewpoint, hop)
 
     def guide(self, viewpoint: Tensor, path: Tensor, step: int) -> Tensor:
         """Return the candidate that follows an annotated path (B,); the stop index at its end.
@@ -171,10 +173,14 @@ class Navigation:
 
     def towards(self, viewpoint: Tensor, neighbor: Tensor) -> Tensor:
         """Return the candidate that leads to a neighbor (B,); the stop index where that is the viewpoint itself."""
+        reached = (self.neighbor[viewpoint] == neighbor[:, None]).any(1) | (viewpoint == neighbor)
+        assert bool(reached.all()), "only neighbors can be gone to"
+        return self._leading_to(viewpoint, neighbor)
+
+    def _leading_to(self, viewpoint: Tensor, neighbor: Tensor) -> Tensor:
+        """Return the candidate that leads to a neighbor (B,) as ``towards`` does, without asking whether one does."""
         found = self.neighbor[viewpoint] == neighbor[:, None]  # (B, K)
-        there = viewpoint == neighbor
-        assert bool((found.any(1) | there).all()), "only neighbors can be gone to"
-        return torch.where(there, self.degree[viewpoint], found.to(torch.uint8).argmax(1))
+        return torch.where(viewpoint == neighbor, self.degree[viewpoint], found.to(torch.uint8).argmax(1))
 
     def reward(self, before_m: Tensor, after_m: Tensor, stopped: Tensor) -> Tensor:
         """Return EnvDrop's reward: ± ``stop_reward`` by success at stop, ± ``progress_reward`` by progress.

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from scipy import stats
 
-from vln_clip import config, context, log, results, setting, train
+from vln_clip import config, context, log, recipe, results, setting
 from vln_clip.job import Job, open_job
 from vln_clip.run import LAST, Run
 from vln_clip.training import run_stage
@@ -69,7 +69,7 @@ def open_pair(options: GainConfig, seed: int) -> Job:
 def share_speaker(options: GainConfig) -> None:
     """Train the first seed's speaker and copy its checkpoints to the other runs."""
     first = open_pair(options, options.seeds[0])
-    run_stage(first.run, train.speaker_stage(first))
+    run_stage(first.run, recipe.speaker_stage(first))
     first.run.close()
     for seed in options.seeds[1:]:
         other = open_pair(options, seed).run.folder / "checkpoints" / "speaker"
@@ -79,9 +79,9 @@ def share_speaker(options: GainConfig) -> None:
 def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     """Return val_unseen success rates of both ways, ``{checkpoint: {way: success rate}}``."""
     job = open_pair(options, seed)
-    for build in train.stages(job, train.follower_worlds(job)).values():
+    for build in recipe.stages(job, recipe.follower_worlds(job)).values():
         run_stage(job.run, build())
-    run_stage(job.run, train.translation_stage(job, "continued"))
+    run_stage(job.run, recipe.translation_stage(job, "continued"))
     job.run.close()
     found: dict[str, dict[str, float]] = {}
     for which in (results.BEST, LAST):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.killed_runs import contents
-from vln_clip import checkpoint, replay, train
+from vln_clip import checkpoint, recipe, replay
 from vln_clip.divergence import ENOUGH_STEPS, DivergedError, Watch
 from vln_clip.errors import InputError
 from vln_clip.run import LAST
@@ -15,7 +15,7 @@ from vln_clip.run import LAST
 @pytest.mark.filterwarnings("ignore:Error detected in:UserWarning")  # what --anomaly is for
 def test_a_step_that_diverges_is_not_taken_and_can_be_repeated(own_world, monkeypatch, capsys):
     # Weights that grow without bound at the fifth step give logits that are no numbers.
-    update = train.envdrop.FollowerLearner.update
+    update = recipe.envdrop.FollowerLearner.update
     calls = iter(range(100))
 
     def exploding(self):
@@ -26,7 +26,7 @@ def test_a_step_that_diverges_is_not_taken_and_can_be_repeated(own_world, monkey
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.envdrop.FollowerLearner, "update", exploding)
+        patched.setattr(recipe.envdrop.FollowerLearner, "update", exploding)
         with pytest.raises(
             InputError, match=r"follower diverged in iteration 4: loss/imitation is nan \(batches train"
         ) as told:

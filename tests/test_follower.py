@@ -241,9 +241,9 @@ def test_attention_is_kept_where_it_was_paid_and_without_gradient(tmp_path, monk
     obs = world.observe(batch.viewpoint, batch.view)
     hidden = follower.step(obs, before)[2].detach()
     # A token whose encoding is the very query, and a view likewise, draw all attention.
-    text, views = before.text.detach().clone(), obs.views.float().clone()
+    text, views = before.text.values.detach().clone(), obs.views.float().clone()
     text[0, 2] = 1000 * before.weights.text_in(hidden)[0]
-    after = follower.step(obs, replace(before, text=text))[0]
+    after = follower.step(obs, replace(before, text=replace(before.text, values=text)))[0]
     assert int(after.read[0].argmax()) == 2
     assert float(after.read[0, 2]) > 0.99
     views[1, 7] = 1000 * before.weights.views(before.attended)[1, :WIDTH].detach()
@@ -266,7 +266,7 @@ def test_attention_leaves_with_its_episodes(tmp_path, monkeypatch):
     state = follower.step(world.observe(batch.viewpoint, batch.view), start)[0]
     kept = state.select(torch.tensor([2, 0]))
     assert torch.equal(kept.looked, state.looked[[2, 0]])
-    assert torch.equal(kept.read, state.read[[2, 0], : kept.text.shape[1]])
+    assert torch.equal(kept.read, state.read[[2, 0], : kept.text.mask.shape[1]])
     elsewhere = state.with_memory(state.memory)  # what was attended to at another place is not known
     assert elsewhere.looked is None
     assert elsewhere.read is None

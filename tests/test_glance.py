@@ -14,7 +14,7 @@ from tests.full_disk import limited_files
 from tests.test_checkpoint_run import StoppedError, make_stage, open_run, stop_after
 from tests.toy_runs import World
 from tests.toy_world import toy_setting
-from vln_clip import glance, train
+from vln_clip import glance, recipe
 from vln_clip.agents.baselines import StopAgent
 from vln_clip.envs.evaluation import walk_scores, walk_split
 from vln_clip.errors import InputError
@@ -206,7 +206,7 @@ def test_what_was_shown_beyond_the_last_checkpoint_is_shown_anew(tmp_path, monke
     toy = toy_setting(tmp_path, monkeypatch)
     picture = np.zeros((4, 4, 3), np.uint8)
     stage = replace(make_stage(toy, "follower"), look=lambda: Sights({"walks/x": picture}, {"walks": "| a |"}))
-    run, saves, save = open_run(tmp_path), [], train.checkpoint.save
+    run, saves, save = open_run(tmp_path), [], recipe.checkpoint.save
 
     def stop(folder, *rest):
         if folder.name == "last":

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.toy_runs import write_predictions
-from vln_clip import __main__, evaluate, files, log, submit, train
+from vln_clip import __main__, evaluate, files, log, recipe, submit, train
 from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError
 from vln_clip.run import Run
@@ -125,7 +125,7 @@ def test_the_seed_decides_the_results(world):
 
 @pytest.mark.parametrize("stage", ["FollowerLearner", "SpeakerLearner", "BackTranslationLearner"])
 def test_a_stopped_run_ends_with_the_same_results(world, results, monkeypatch, stage):
-    learner = getattr(train.envdrop, stage)
+    learner = getattr(recipe.envdrop, stage)
     learn, calls = learner.__call__, iter(range(100))
 
     def stopping(self):

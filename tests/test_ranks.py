@@ -162,7 +162,7 @@ def test_rank_0_tells_that_another_one_is_gone(caplog):
 
 def test_a_run_of_two_ranks_writes_what_one_process_goes_on_with(tmp_path, monkeypatch):
     """State of both ranks in one file; another number of them draws anew from the same batches."""
-    from vln_clip import checkpoint, config, setting, train
+    from vln_clip import checkpoint, config, recipe, setting
     from vln_clip.job import open_job
     from vln_clip.run import Run
     from vln_clip.snapshots import Progress, Snapshots
@@ -178,7 +178,7 @@ def test_a_run_of_two_ranks_writes_what_one_process_goes_on_with(tmp_path, monke
     def stage_of(ranks):
         run = Run(settings, ranks)
         job = ranks.first_here(lambda: open_job(settings, run))
-        return ranks.first_here(lambda: train.label_stage(job, "follower", job.world)), run
+        return ranks.first_here(lambda: recipe.label_stage(job, "follower", job.world)), run
 
     def work(ranks):
         ranks = Told(ranks.rank, ranks.world, ranks.local_rank, meeting=ranks.meeting)

@@ -14,7 +14,7 @@ import pytest
 from tests.killed_runs import assert_same, contents
 from tests.test_checkpoint_run import StoppedError, make_stage, open_run, stop_after
 from tests.toy_world import toy_setting
-from vln_clip import checkpoint, files, log, train
+from vln_clip import checkpoint, files, log, recipe
 from vln_clip.errors import InputError
 from vln_clip.run import LAST
 from vln_clip.signals import EXIT_STATUS, StopRequestedError, StopRequests
@@ -134,7 +134,7 @@ def test_a_second_signal_kills_at_once():
 
 def test_a_stopped_program_exits_with_a_status_of_its_own(own_world, monkeypatch, capsys):
     log.setup()
-    learner = train.envdrop.FollowerLearner
+    learner = recipe.envdrop.FollowerLearner
     learn = learner.__call__
 
     def stopping(self):
@@ -158,7 +158,7 @@ def test_an_error_that_a_signal_caused_in_a_library_is_a_stop(own_world, monkeyp
         except StopRequestedError:
             raise InputError("a file can't be read") from None  # as a library would say
 
-    monkeypatch.setattr(train, "open_job", read)
+    monkeypatch.setattr(recipe, "open_job", read)
     with pytest.raises(SystemExit) as stopped:
         own_world.train()
     assert stopped.value.code == EXIT_STATUS

@@ -196,6 +196,9 @@ class TrainConfig:
     """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
     cross_check: bool = False
     """ask MatterSim too and stop at the first difference from the tables (slow)"""
+    precision: Literal["float32", "bf16"] = "float32"
+    """of the matrix products in training; bf16 keeps weights, sums and validation in float32. For CPUs with AVX512_BF16
+    or AMX and newer GPUs"""
     deterministic: bool = False
     """runs that are equal bit for bit, on a CPU: only algorithms that repeat, and as many threads as at the start"""
     save_every_min: float = 10.0

@@ -12,6 +12,14 @@ class InputError(ValueError):
     """Bad input: the message names the file or flag, what was expected, what was found and what to do."""
 
 
+class LostRankError(RuntimeError):
+    """Another process of the run is gone; this one can only end, and all go on from the last checkpoint."""
+
+
+class JointError(InputError):
+    """Bad input that every rank knows of: only rank 0 tells."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Build the error for a name that is not in a table, with the nearest known name as suggestion.
 

@@ -7,21 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from vln_clip.errors import InputError
+from vln_clip.errors import InputError, JointError, LostRankError
 from vln_clip.log import logger
-from vln_clip.ranks import ALONE, JointError, LostRankError, Ranks
 from vln_clip.signals import EXIT_STATUS
+
+if TYPE_CHECKING:
+    from vln_clip.ranks import Ranks
 
 PATIENCE = timedelta(days=30)  # one builds a world or extracts features while the others wait
 HEARING_S = 3.0  # a rank waits so long before it tells of what rank 0 may tell too
 
 
 @contextmanager
-def launched(device: str) -> Iterator[Ranks]:
+def launched(device: str) -> Iterator["Ranks"]:
     """Join the processes that ``accelerate launch`` started; a program started by itself is the only one.
 
     Args:
@@ -31,9 +31,12 @@ def launched(device: str) -> Iterator[Ranks]:
     Raises:
         InputError: one GPU is named for several processes.
     """
+    from vln_clip.ranks import ALONE, Ranks  # not before the command line has been read
+
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
+    import torch
     from accelerate import PartialState
 
     if device not in ("auto", "cpu", "cuda"):

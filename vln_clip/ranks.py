@@ -15,17 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vln_clip.errors import InputError
+from vln_clip.errors import InputError, JointError, LostRankError
 
 T = TypeVar("T")
-
-
-class LostRankError(RuntimeError):
-    """Another process of the run is gone; this one can only end, and all go on from the last checkpoint."""
-
-
-class JointError(InputError):
-    """Bad input that every rank knows of: only rank 0 tells."""
 
 
 @dataclass(frozen=True)

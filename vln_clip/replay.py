@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from vln_clip import checkpoint, log, train
+from vln_clip import checkpoint, log, recipe
 from vln_clip.config import TrainConfig, from_json
 from vln_clip.divergence import DivergedError
 from vln_clip.errors import InputError
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     run = Run(settings)
     try:
         job = open_job(settings, run)
-        stage = train.stages(job, train.follower_worlds(job))[saved.header["stage"]]()
+        stage = recipe.stages(job, recipe.follower_worlds(job))[saved.header["stage"]]()
         stage.restore(saved, folder)
         log.logger.info("the run said: %s", saved.header["why"])
         print("\n".join(repeat(stage, config.anomaly)))

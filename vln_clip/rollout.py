@@ -140,7 +140,7 @@ def roll_out(
     rows, running = torch.arange(B, device=device), torch.ones(B, dtype=torch.bool, device=device)
     places, num_actions = [(viewpoint.clone(), view.clone())], torch.zeros_like(viewpoint)
     distances = [world.distance_m(viewpoint, batch.goal)] if returns else []
-    steps, logits_kept, rows_kept = [], [], []
+    kept, steps, logits_kept, rows_kept = rows, [], [], []
     # Dropping episodes copies the text (and its gradient back): not for every single end.
     crowd = 0.75 if torch.is_grad_enabled() else 0.9
     for step in range(max_steps):
@@ -150,7 +150,7 @@ def roll_out(
         target = _teach(world, teacher, batch, here, rows, step)
         action = torch.where(running, feedback(logits, target, rows), obs.stop)
         steps.append(
-            _decisions(rows, running, logits, hidden, action, target, obs.stop, keep_loss=torch.is_grad_enabled())
+            _decisions(rows, kept, logits, hidden, action, target, obs.stop, keep_loss=torch.is_grad_enabled())
         )
         if keep_logits:
             logits_kept.append(logits)
@@ -161,17 +161,16 @@ def roll_out(
         if returns:
             distances.append(world.distance_m(viewpoint, batch.goal))
         running = running & (action != obs.stop)
-        left = int(running.sum())
-        if left == 0:
+        kept = running.nonzero().squeeze(1)  # the one wait for the device in a step
+        if len(kept) == 0:
             break
-        if drop_ended and left <= crowd * len(rows):
-            kept = running.nonzero().squeeze(1)
+        if drop_ended and len(kept) <= crowd * len(rows):
             rows, running, state = rows[kept], running[kept], state.select(kept)
-    ended = torch.ones(B, dtype=torch.bool, device=device)
-    ended[rows[running]] = False
+            kept = torch.arange(len(rows), device=device)
+    ended = torch.ones(B, dtype=torch.bool, device=device).index_fill_(0, rows[kept], False)
     last_hidden = unfinished = None
-    if returns and not bool(ended.all()):
-        unfinished, last_hidden = _look_once_more(world, agent, state, viewpoint, view, rows, running)
+    if returns and len(kept):
+        unfinished, last_hidden = _look_once_more(world, agent, state, viewpoint, view, rows, kept)
     return _assemble(steps, places, num_actions, ended, distances, last_hidden, unfinished, logits_kept, rows_kept)
 
 
@@ -199,7 +198,7 @@ class _Step:
 
 def _decisions(
     rows: Tensor,
-    running: Tensor,
+    kept: Tensor,
     logits: Tensor,
     hidden: Tensor,
     action: Tensor,
@@ -207,12 +206,10 @@ def _decisions(
     stop: Tensor,
     keep_loss: bool,
 ) -> _Step:
-    """Keep what the losses need of the running episodes."""
+    """Keep what the losses need of the running episodes, which are at ``kept`` of ``rows``."""
     if not keep_loss:
-        rows = rows[running]
-        return _Step(rows, (action == stop)[running], logits.new_zeros(3, len(rows)), hidden[:0])
-    if len(rows) != int(running.sum()):
-        kept = running.nonzero().squeeze(1)
+        return _Step(rows[kept], (action == stop)[kept], logits.new_zeros(3, len(kept)), hidden[:0])
+    if len(rows) != len(kept):
         rows, logits, hidden, action, stop = rows[kept], logits[kept], hidden[kept], action[kept], stop[kept]
         target = None if target is None else target[kept]
     log_probs = torch.log_softmax(logits, 1)
@@ -223,11 +220,10 @@ def _decisions(
 
 
 def _look_once_more(
-    world: World, agent: Agent, state: Any, viewpoint: Tensor, view: Tensor, rows: Tensor, running: Tensor
+    world: World, agent: Agent, state: Any, viewpoint: Tensor, view: Tensor, rows: Tensor, kept: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the unfinished rows and their hidden state at the final observation, without gradient."""
     with torch.no_grad():
-        kept = running.nonzero().squeeze(1)
         rows = rows[kept]
         _, _, hidden = agent.step(world.observe(viewpoint[rows], view[rows]), state.select(kept))
     return rows, hidden
@@ -246,7 +242,8 @@ def _assemble(
 ) -> Rollout:
     """Scatter the steps into (T, B) arrays."""
     T, B, device = len(steps), len(num_actions), num_actions.device
-    step = torch.repeat_interleave(torch.tensor([len(s.rows) for s in steps], device=device))
+    counts = [len(s.rows) for s in steps]
+    step = torch.repeat_interleave(torch.tensor(counts, device=device), output_size=sum(counts))
     place = (step, torch.cat([s.rows for s in steps]))
     # Ascending rows within a step, so that `hidden` follows the order of `mask.nonzero()`.
     mask = torch.zeros(T, B, dtype=torch.bool, device=device).index_put(place, torch.tensor(True, device=device))

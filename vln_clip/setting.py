@@ -12,6 +12,8 @@ import torch
 from vln_clip import checkpoint, extract
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
+from vln_clip.choosing import AUTO as AUTO
+from vln_clip.choosing import find_dataset as find_dataset
 from vln_clip.config import FollowerConfig, ModelConfig, from_json
 from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
@@ -19,7 +21,7 @@ from vln_clip.envs.compiled import compiled_table
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.envs.simulated import Driver, SimulatedNavigation, import_simulator
-from vln_clip.errors import InputError, unknown_name
+from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, bank, features_used
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir, data_dir
@@ -32,26 +34,8 @@ from vln_clip.tasks.words import TRAIN, load_vocabulary
 UNSEEN = "val_unseen"
 VALIDATION = (UNSEEN, "val_seen")
 NEEDED = (TRAIN, UNSEEN)  # to learn from, and to choose checkpoints by
-AUTO = "auto"
 _HEADER = ("dataset", "words", "max_input", "model", "config", "features_wanted", "features", "feature_width")
 NO_WORDS = Vocabulary(())  # for work that reads no instruction
-
-
-def find_dataset(name: str) -> str:
-    """Turn ``auto`` into ``r2r`` where the data folder holds it, else ``demo``, and say which."""
-    if name not in (AUTO, *DATASETS):
-        raise unknown_name("--dataset", name, (AUTO, *DATASETS))
-    if name != AUTO:
-        return name
-    if (data_dir() / "R2R" / "R2R_train.json").is_file() and (data_dir() / "connectivity").is_dir():
-        logger.info("data set: r2r, found in %s (--dataset demo takes the demo world)", data_dir())
-        return "r2r"
-    logger.info(
-        "data set: demo, the world this package generates (real R2R: put R2R/ and connectivity/ into %s, or set "
-        "VLN_CLIP_DATA to the folder that has them; the README says where to get them)",
-        data_dir().absolute(),
-    )
-    return "demo"
 
 
 def dataset_folder(dataset: str) -> Path:

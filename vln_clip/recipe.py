@@ -1,0 +1,251 @@
+"""What ``vln_clip.train`` does with a run's folder: the EnvDrop recipe from data to results and submission.
+
+Follower → (with --bt) speaker → back-translation, beside a follower that sees nothing; then every split is
+evaluated with the best checkpoints by val_unseen success rate, as the field reports it, and the last ones.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+
+from vln_clip import checkpoint, envdrop, files, log, paths, setting
+from vln_clip.agents.follower import Follower
+from vln_clip.agents.products import has_fast_bfloat16, learning_in
+from vln_clip.determinism import deterministic
+from vln_clip.divergence import Watch
+from vln_clip.envs.episodes import ShuffledSampler
+from vln_clip.envs.navigation import Navigation
+from vln_clip.errors import InputError
+from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
+from vln_clip.results import (
+    BACK_TRANSLATED,
+    BEST,
+    PRE_EXPLORED,
+    evaluate_all,
+    write_test_submission,
+)
+from vln_clip.run import Run
+from vln_clip.setting import TRAIN, build_follower, build_speaker
+from vln_clip.stage import Best, Stage
+from vln_clip.training import run_stage
+from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
+
+BEST_BLEU = "best_val_unseen_bleu"
+
+
+def train(run: Run) -> None:
+    """Train, evaluate and write what a run is for."""
+    settings, ranks = run.config, run.ranks
+    if ranks.is_main:
+        files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
+    same: AbstractContextManager[None] = nullcontext()
+    if settings.deterministic:
+        same = deterministic(run.folder, setting.pick_device(ranks.device or settings.device), ranks)
+    with same:
+        train_and_evaluate(ranks.first_here(lambda: open_job(settings, run)))
+    log.logger.info("results, submission and checkpoints are in %s", run.folder)
+
+
+def train_and_evaluate(job: Job) -> None:
+    """Go through every stage, then write the submission and, last of all, the results."""
+    settings = job.config
+    worlds = follower_worlds(job)
+    for build in stages(job, worlds).values():
+        run_stage(job.run, build())
+    results = evaluate_all(job, worlds)
+    setting.log_cross_check(job.world)
+    with job.ranks.together():
+        write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
+    if PRE_EXPLORED in worlds:
+        with job.ranks.together():
+            write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
+    with job.ranks.together():
+        if job.ranks.is_main:
+            files.save_json(job.run.results_file, results)
+
+
+def product_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return what training multiplies in by ``--precision``; None for the type of the weights.
+
+    Raises:
+        InputError: bfloat16 is no faster on this device.
+    """
+    if precision == "float32":
+        return None
+    if not has_fast_bfloat16(device):
+        raise InputError(
+            f"--precision must be float32 on this {device.type}, got {precision!r}: it has no bfloat16 products "
+            "(AVX512_BF16 or AMX on a CPU, compute capability 8.0 on a GPU), or this PyTorch does not say so"
+        )
+    return torch.bfloat16
+
+
+def follower_worlds(job: Job) -> dict[str, Navigation]:
+    """Return what each follower of a run sees, by stage."""
+    settings = job.config
+    worlds = {"follower": job.world}
+    if settings.blind and settings.features != "none":
+        worlds["blind"] = job.setting.world([], settings.simulator, settings.cross_check, **rewards(settings))
+    if settings.bt:
+        worlds[BACK_TRANSLATED] = job.world
+    if settings.back_translation.pre_explore:
+        worlds[PRE_EXPLORED] = job.world
+    return worlds
+
+
+def stages(job: Job, worlds: dict[str, Navigation]) -> dict[str, Callable[[], Stage]]:
+    """Return what sets up each stage, in their order: some begin with checkpoints of those before."""
+    every: dict[str, Callable[[], Stage]] = {
+        name: partial(label_stage, job, name, worlds[name]) for name in ("follower", "blind") if name in worlds
+    }
+    if BACK_TRANSLATED in worlds:
+        every["speaker"] = partial(speaker_stage, job)
+        every[BACK_TRANSLATED] = lambda: translation_stage(job, unlabelled=job.unlabelled)
+    if PRE_EXPLORED in worlds:
+        every[PRE_EXPLORED] = lambda: translation_stage(job, PRE_EXPLORED, BACK_TRANSLATED, pre_explored_paths(job))
+    return every
+
+
+def label_stage(job: Job, name: str, world: Navigation) -> Stage:
+    """Set up a follower that learns by imitation and actor-critic."""
+    c = job.config.follower
+    follower = build_follower(job.setting, job.config.model, world.bank.width, job.seed(name))
+    learner = follower_learner(job, name, world, follower, c.ml_weight, c.lr)
+    return follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
+
+
+def follower_learner(
+    job: Job, name: str, world: Navigation, follower: Follower, ml_weight: float, lr: float
+) -> envdrop.FollowerLearner:
+    """Set a follower up to learn from the labelled episodes."""
+    c, table = job.config.follower, job.setting.table(TRAIN)
+    optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
+    sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
+    watch = Watch(job.config.max_gradient_norm_factor)
+    own, joint = job.generators(name)
+    return envdrop.FollowerLearner(
+        world, follower, optimizer, table, sampler, c, own, ml_weight, watch, job.ranks, joint
+    )
+
+
+def follower_stage(
+    job: Job,
+    name: str,
+    learner: envdrop.FollowerLearner,
+    learn: Callable[[], dict[str, float]],
+    iters: int,
+    eval_every: int,
+    samplers: dict[str, ShuffledSampler],
+) -> Stage:
+    """Describe the training of a follower, validated by greedy decoding."""
+    c = job.config.follower
+    train, rows = job.setting.table(TRAIN), None
+    if c.train_batches:
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(job.seed("train_rows")))
+        rows = order[: c.train_batches * c.batch_size]
+    validate = FollowerValidation(job, name, learner.world, learner.follower, rows)
+    best = [
+        Best(f"best_{split}{suffix}", split, metric)
+        for split in validation_splits(job)
+        for suffix, metric in criteria(job)
+    ]
+    return Stage(
+        name,
+        learner.follower,
+        learner.optimizer,
+        learning_in(product_type(job.config.precision, job.setting.device), learn),
+        validate,
+        best,
+        iters,
+        eval_every,
+        samplers,
+        learner.generator,
+        job.header(learner.world),
+        validate.look,
+        learner.watch,
+        {"train": train.ids},
+        job.ranks,
+        learner.joint_generator,
+    )
+
+
+def speaker_stage(job: Job) -> Stage:
+    """Set up a speaker that learns by teacher forcing; BLEU on val_unseen selects the one for back-translation."""
+    c, table = job.config.speaker, job.setting.table(TRAIN)
+    speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
+    optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
+    sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
+    generator, joint = job.generators("speaker")
+    clip = job.config.follower.clip_norm
+    watch = Watch(job.config.max_gradient_norm_factor)
+    learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator, watch, job.ranks)
+    validate, validation = SpeakerValidation(job, speaker), validation_splits(job)
+    best = [Best(f"best_{split}_bleu", split, "bleu") for split in validation]
+    best += [Best(f"best_{split}_loss", split, "loss", sign=-1.0) for split in validation]
+    return Stage(
+        "speaker",
+        speaker,
+        optimizer,
+        learning_in(product_type(job.config.precision, job.setting.device), learner),
+        validate,
+        best,
+        c.speaker_iters,
+        c.speaker_eval_every,
+        {"train": sampler},
+        generator,
+        job.header(job.world),
+        validate.look,
+        watch,
+        {"train": table.ids},
+        job.ranks,
+        joint,
+    )
+
+
+def translation_stage(
+    job: Job, name: str = BACK_TRANSLATED, start: str = "follower", unlabelled: Unlabelled | None = None
+) -> Stage:
+    """Set up a follower that goes on from the best of a stage with generated instructions, or with labels alone."""
+    c, follower_config = job.config.back_translation, job.config.follower
+    saved = job.load(start, BEST)
+    width = job.world.bank.width
+    follower = build_follower(job.setting, job.config.model, width, job.seed(name), c.bt_feature_dropout)
+    checkpoint.restore_weights(follower, saved.weights, job.run.checkpoint(start, BEST))
+    lr = c.bt_lr or follower_config.lr
+    learner = follower_learner(job, name, job.world, follower, c.real_weight, lr)
+    iters = c.bt_iters or max(1, (c.bt_until - int(saved.header["iteration"])) // 2)
+    learn: Callable[[], dict[str, float]] = learner
+    samplers = {"train": learner.sampler}
+    if unlabelled is not None:
+        learn = back_translation_learner(job, learner, unlabelled)
+        samplers["aug"] = learn.sampler
+    stage = follower_stage(job, name, learner, learn, iters, c.bt_eval_every, samplers)
+    if unlabelled is not None:
+        stage.header["unlabelled_paths"] = unlabelled.source
+    stage.header["from"] = {"iteration": saved.header["iteration"], "batch_size": follower_config.batch_size}
+    return stage
+
+
+def back_translation_learner(
+    job: Job, learner: envdrop.FollowerLearner, unlabelled: Unlabelled
+) -> envdrop.BackTranslationLearner:
+    """Set up the speaker and the unlabelled paths around a follower's learner."""
+    c, data = job.config.back_translation, job.setting
+    speaker = build_speaker(data, job.config.model, job.world.bank.width, job.seed("speaker"))
+    folder = job.run.checkpoint("speaker", BEST_BLEU)
+    checkpoint.restore_weights(speaker, job.load("speaker", BEST_BLEU).weights, folder)
+    speaker.eval().requires_grad_(False)
+    sampler = ShuffledSampler(len(unlabelled.table), job.config.follower.batch_size, job.seed("aug_paths"))
+    tags = [data.vocabulary.tag(language) for language in data.vocabulary.languages]
+    return envdrop.BackTranslationLearner(
+        learner,
+        speaker,
+        unlabelled.table,
+        sampler,
+        c.aug_weight,
+        c.bt_feature_dropout,
+        job.config.speaker.max_decode,
+        torch.tensor(tags, device=data.device) if tags else None,
+    )
