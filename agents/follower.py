@@ -98,7 +98,8 @@ class TextEncoder(nn.Module):
         Returns:
             Text (B, L, H), its mask (B, L), initial attended state (B, H) and cell (B, H).
         """
-        tokens = tokens[:, : int(length.max())]
+        if not self.pool_padding:  # else the padding counts, and a share of a joint batch has that of the whole
+            tokens = tokens[:, : int(length.max())]
         mask = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
         if generator is None and tokens.numel() > self.embedding.num_embeddings:
             text, _, cell = self.lstm(self.embedding.weight, length, tokens)  # without dropout words are few

@@ -4,7 +4,7 @@ Format and frame: an array with one object per panorama, ``pose`` a row-major 4Ã
 metres, z up. Only ``included`` viewpoints and transitions between them are kept.
 """
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vln_clip.errors import InputError, suggestion, unknown_name
+from vln_clip.limits import MAX_COORDINATE_M
+from vln_clip.reading import is_finite, read_json, read_text
 
 if TYPE_CHECKING:
     import networkx as nx
 
 SUFFIX = "_connectivity.json"
+MAX_NAME_CHARS = 128  # names of files have at most 255 bytes, and endings come after these
 WHERE_TO_GET = (
     "copy the connectivity folder of the Matterport3DSimulator repository there (vln-clip data get connectivity/ "
     "fetches it), or set VLN_CLIP_DATA to the folder that has it"
@@ -64,7 +67,16 @@ def read_scans(folder: Path) -> list[str]:
     path = folder / "scans.txt"
     if not path.is_file():
         raise InputError(f"{path} is missing; {WHERE_TO_GET}")
-    return path.read_text().split()
+    scans = read_text(path).split()
+    strange = next((scan for scan in scans if not is_name(scan)), None)
+    if strange is not None:
+        raise InputError(f"{path} must list the names of scans, which can be names of files, got {strange!r:.80}")
+    return scans
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name a scan or a viewpoint: as names of files, as lines, and as keys of features."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable() and not re.search(r"[/\\]|\.\.", text)
 
 
 def graph_path(folder: Path, scan: str) -> Path:
@@ -92,10 +104,7 @@ def load_graphs(folder: Path, scans: Sequence[str] | None = None) -> list[ScanGr
 
 def load_graph(path: Path, scan: str) -> ScanGraph:
     """Read and check the connectivity file of one scan."""
-    try:
-        rows = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} must be a JSON array of viewpoints, but can't be read: {error}") from None
+    rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path} must be a JSON array with at least one viewpoint, got {type(rows).__name__}")
     for i, row in enumerate(rows):
@@ -122,33 +131,35 @@ def _check_row(path: Path, i: int, row: Any, n: int) -> None:
     for field in ("image_id", "pose", "included", "unobstructed"):
         if field not in row:
             raise InputError(f"{path}: entry {i} must have the field {field!r}, it has {', '.join(sorted(row))}")
-    if not isinstance(row["image_id"], str) or not row["image_id"]:
-        raise InputError(f"{path}: image_id of entry {i} must be a non-empty string, got {row['image_id']!r}")
+    if not isinstance(row["image_id"], str) or not is_name(row["image_id"]):
+        raise InputError(
+            f"{path}: image_id of entry {i} must be a non-empty string, got {row['image_id']!r:.80}; "
+            f"it names files, so that it must have at most {MAX_NAME_CHARS} printable characters without slashes"
+        )
     name = row["image_id"]
     if not isinstance(row["included"], bool):
-        raise InputError(f"{path}: included of {name} must be true or false, got {row['included']!r}")
+        raise InputError(f"{path}: included of {name} must be true or false, got {row['included']!r:.80}")
     pose = row["pose"]
-    if not isinstance(pose, list) or len(pose) != 16 or not all(type(x) in (int, float) for x in pose):
-        found = f"{len(pose)} entries" if isinstance(pose, list) else repr(pose)
+    if not isinstance(pose, list) or len(pose) != 16 or not all(type(x) is float or is_finite(x) for x in pose):
+        found = f"{len(pose)} entries" if isinstance(pose, list) else f"{pose!r:.80}"
         raise InputError(f"{path}: pose of {name} must be 16 numbers (row-major 4x4), got {found}")
     flags = row["unobstructed"]
     if not isinstance(flags, list) or len(flags) != n or not all(isinstance(x, bool) for x in flags):
-        found = f"{len(flags)} entries" if isinstance(flags, list) else repr(flags)
+        found = f"{len(flags)} entries" if isinstance(flags, list) else f"{flags!r:.80}"
         raise InputError(f"{path}: unobstructed of {name} must be {n} booleans, one per viewpoint, got {found}")
 
 
 def _check_poses(path: Path, ids: list[str], pose: np.ndarray) -> None:
     """Check that every pose is finite with a proper rotation (orthonormal within 1e-3, determinant +1)."""
-    rotation = pose[:, :3, :3]
-    finite = np.isfinite(pose).all((1, 2))
-    with np.errstate(invalid="ignore"):
-        orthonormal = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0) < 1e-3
-        proper = orthonormal & (np.linalg.det(np.where(finite[:, None, None], rotation, 0)) > 0)
+    finite = (np.abs(pose) <= MAX_COORDINATE_M).all((1, 2))  # NaN is not
+    rotation = np.where(finite[:, None, None], pose[:, :3, :3], 0)
+    orthonormal = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0) < 1e-3
+    proper = orthonormal & (np.linalg.det(rotation) > 0)
     bad = np.nonzero(~(finite & proper))[0]
     if bad.size:
         raise InputError(
-            f"{path}: pose of {ids[bad[0]]} must be finite with a proper rotation (orthonormal, determinant +1), "
-            f"got {rotation[bad[0]].round(3).tolist()} ({bad.size} such viewpoints)"
+            f"{path}: pose of {ids[bad[0]]} must be finite with a proper rotation (orthonormal, determinant +1) and "
+            f"within {MAX_COORDINATE_M:g} m, got {pose[bad[0], :3].round(3).tolist()} ({bad.size} such viewpoints)"
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vln_clip.envs.episodes import EpisodeTable, in_order
 from vln_clip.envs.navigation import Navigation
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.records import NUM_HEADINGS, Pose, Prediction, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import SHORTEST, Agent, Feedback, greedy, roll_out, teacher_forced
 from vln_clip.tasks.metrics import Scores, score_indices, summarize
@@ -43,17 +44,20 @@ def walk_split(
     feedback: Feedback = greedy,
     rows: Tensor | None = None,
     batch_size: int = EVALUATION_BATCH,
+    ranks: Ranks = ALONE,
 ) -> Walks:
     """Walk every episode of a split, or those at ``rows``, once. Dropout is off; nothing privileged is used
-    unless ``feedback`` follows the teacher.
+    unless ``feedback`` follows the teacher. Several ranks walk whole batches each, the same that one would: all
+    of them return all walks.
     """  # noqa: D205
     chosen = torch.arange(len(table)) if rows is None else rows.cpu()
     walks: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for part in in_order(len(chosen), batch_size, table.length.cpu()[chosen]):
+    for part in ranks.deal(list(in_order(len(chosen), batch_size, table.length.cpu()[chosen]))):
         batch = table.batch(chosen[part])
         teacher = SHORTEST if feedback is teacher_forced else None
         record = roll_out(world, agent, batch, feedback, max_steps, teacher=teacher)
         walks.append((chosen[part], record.viewpoint.cpu(), record.view.cpu(), record.num_actions.cpu()))
+    walks = ranks.gather_dealt(walks)
     order = torch.cat([part[0] for part in walks]).argsort().numpy()
     longest = max(part[1].shape[1] for part in walks)
     columns = []

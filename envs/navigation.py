@@ -226,9 +226,16 @@ class Navigation:
         view = torch.cat([batch.view[:, None], shown[:, :-1]], 1)
         return viewpoint, torch.where((length == 1)[:, None], batch.view[:, None], view), action
 
-    def observe_walk(self, batch: Batch) -> Walk:
-        """Return what the speaker sees along the paths of a batch (specification §6.1)."""
+    def observe_walk(self, batch: Batch, rows: Tensor | None = None) -> Walk:
+        """Return what the speaker sees along the paths of a batch (specification §6.1).
+
+        Args:
+            batch: B episodes.
+            rows: (b,) which of them; None for all. Theirs are as long as the longest walk of the batch too.
+        """
         viewpoint, view, action = self.walk(batch)
+        if rows is not None:
+            viewpoint, view, action = viewpoint[rows], view[rows], action[rows]
         B, T = viewpoint.shape
         obs = self.observe(viewpoint.flatten(), view.flatten())
         chosen = (torch.arange(B * T, device=self.device), action.flatten())

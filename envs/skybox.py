@@ -4,6 +4,8 @@ Faces are numbered 0..5: up, back, left, forward, right, down; 1, 2, 3, 4 go aro
 5 are oriented to face 1. What is drawn from them is in ``render.py``.
 """
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from vln_clip.errors import InputError
+from vln_clip.limits import MAX_SKYBOX_PIXELS
 
 NUM_FACES = 6
+# Others, such as PostScript, would be handed to programs outside, whatever the file is called.
+_FORMATS = ("JPEG", "PNG", "WEBP")
+# What Pillow raises where a file is damaged: of some PNG files SyntaxError, of chunks ValueError and struct.error.
+PICTURE_ERRORS = (
+    OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 _ADVICE = "download the skybox images of this scan again"
 
 
@@ -89,10 +99,16 @@ def load_skybox_depth(folder: Path, viewpoint_id: str) -> Tensor:
 def _open_complete(file: Path, what: str, kind: str) -> Image.Image:
     """Read one image completely, in the mode in which it is stored."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_SKYBOX_PIXELS:
+                raise InputError(
+                    f"{what} must have at most {MAX_SKYBOX_PIXELS:,} pixels, got {image.width}x{image.height} in {file}"
+                )
             image.load()
             return image
-    except (OSError, SyntaxError) as error:  # Pillow reports some broken PNG files as SyntaxError
+    except InputError:
+        raise
+    except PICTURE_ERRORS as error:
         raise InputError(f"{what} must be a complete {kind}, got {file} ({error}); {_ADVICE}") from error
 
 

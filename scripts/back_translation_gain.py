@@ -18,6 +18,7 @@ from scipy import stats
 from vln_clip import config, context, log, results, setting, train
 from vln_clip.job import Job, open_job
 from vln_clip.run import LAST, Run
+from vln_clip.training import run_stage
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def open_pair(options: GainConfig, seed: int) -> Job:
 def share_speaker(options: GainConfig) -> None:
     """Train the first seed's speaker and copy its checkpoints to the other runs."""
     first = open_pair(options, options.seeds[0])
-    train.train_speaker(first)
+    run_stage(first.run, train.speaker_stage(first))
+    first.run.close()
     for seed in options.seeds[1:]:
         other = open_pair(options, seed).run.folder / "checkpoints" / "speaker"
         shutil.copytree(first.run.folder / "checkpoints" / "speaker", other, dirs_exist_ok=True)
@@ -77,10 +79,10 @@ def share_speaker(options: GainConfig) -> None:
 def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     """Return val_unseen success rates of both ways, ``{checkpoint: {way: success rate}}``."""
     job = open_pair(options, seed)
-    train.train_follower(job, "follower", job.world)
-    train.train_speaker(job)
-    train.train_back_translated(job, unlabelled=job.unlabelled)
-    train.train_back_translated(job, "continued")
+    for build in train.stages(job, train.follower_worlds(job)).values():
+        run_stage(job.run, build())
+    run_stage(job.run, train.translation_stage(job, "continued"))
+    job.run.close()
     found: dict[str, dict[str, float]] = {}
     for which in (results.BEST, LAST):
         found[which] = {}

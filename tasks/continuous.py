@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vln_clip.errors import InputError, unknown_name
-from vln_clip.tasks.files import is_finite
+from vln_clip.reading import is_finite
 from vln_clip.tasks.habitat import heading_of_rotation, to_matterport
 from vln_clip.tasks.json_members import JsonMembers
 from vln_clip.tasks.scripts import script_fault
@@ -225,7 +225,7 @@ def _is_quaternion(value: object) -> bool:
 
 
 def _is_actions(value: object) -> bool:
-    return isinstance(value, list) and all(type(action) is int and action >= 0 for action in value)
+    return isinstance(value, list) and all(type(action) is int and 0 <= action < 1 << 31 for action in value)
 
 
 def _is_object(value: object) -> bool:

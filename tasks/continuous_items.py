@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.reading import check_value, is_finite, loads
 from vln_clip.tasks.continuous import is_position
 from vln_clip.tasks.continuous_predictions import MAX_STEPS
-from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.problems import MALFORMED, Problem
 
 REPEATED, WRONG_STOP, TOO_LONG = "repeated positions", "wrong stops", "too many steps"
@@ -17,7 +17,7 @@ def read_lines(text: str) -> Iterator[tuple[str, object]]:
     """Yield place and value of each line; a line that is no JSON comes as the error."""
     for number, line in enumerate(text.split("\n")[: -1 if text.endswith("\n") else None], start=1):
         try:
-            yield f"line {number}", json.loads(line)
+            yield f"line {number}", loads(line)
         except (ValueError, RecursionError) as error:
             yield f"line {number}", InputError(f"must be one JSON object, but: {error}")
 
@@ -36,6 +36,7 @@ def read_members(text: str, path: Path) -> list[tuple[str, object]]:
 
     try:
         value = json.loads(text, object_pairs_hook=keep)
+        check_value([value, *map(list, outermost)], text)  # of members with the same key, all
     except (ValueError, RecursionError) as error:
         raise InputError(f"file {path} must be JSON, but: {error}") from None
     if not isinstance(value, dict):

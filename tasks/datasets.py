@@ -209,22 +209,7 @@ def read_split(dataset: str, split: str, data: Path, keep_empty: bool = False, l
     found = find_dataset(dataset)
     languages = require_language(dataset, language)
     name, number = split_name(split)
-    read: Split = resolve("reader", {dataset: found.reader}, dataset)(found, name, number, data, languages, keep_empty)
-    _require_whole_texts(read)
-    return read
-
-
-def _require_whole_texts(read: Split) -> None:
-    """Check that instructions and ids can be written again: JSON can hold half a surrogate pair, UTF-8 cannot."""
-    for episode in read.episodes:
-        for field in ("instruction", "instr_id"):
-            try:
-                getattr(episode, field).encode()
-            except UnicodeEncodeError as error:
-                raise InputError(
-                    f"{read.place(episode.path_id)}: {field} must be whole Unicode text, got half a surrogate pair at "
-                    f"character {error.start}: {getattr(episode, field)!r:.80}"
-                ) from None
+    return resolve("reader", {dataset: found.reader}, dataset)(found, name, number, data, languages, keep_empty)
 
 
 def split_file(dataset: Dataset, split: str, data: Path, remedy: str) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vln_clip.errors import InputError
-from vln_clip.tasks.files import GZIP_MAGIC, read_packed, unpack
+from vln_clip.reading import GZIP_MAGIC, check_value, read_packed, unpack
 from vln_clip.tasks.problems import BYTE_ORDER_MARK, CONSTANT, EMPTY_LINE, FILE, MALFORMED, PACKED, Problem
 
 ARRAY, LINES = "a JSON array", "JSON lines"
@@ -113,8 +113,9 @@ def _parse(text: str, document: Document) -> None:
     value: object = None
     try:
         value = decoder.decode(text)
+        check_value(value, text)
     except (ValueError, RecursionError) as error:
-        fault = error
+        fault, value = error, None
     if isinstance(value, list):
         document.items = [(f"item {k}", item) for k, item in enumerate(value)]
     elif isinstance(value, dict) and any(key in value for key in ID_KEYS):
@@ -166,7 +167,9 @@ def _parse_lines(text: str, decoder: json.JSONDecoder, document: Document) -> No
             document.problems.append(Problem(EMPTY_LINE, message, place, row=len(document.items)))
             continue
         try:
-            document.items.append((place, decoder.decode(line)))
+            value = decoder.decode(line)
+            check_value(value, line)
+            document.items.append((place, value))
         except (ValueError, RecursionError) as error:
             what = explain(line, error).replace("the file", "the line").replace("at line 1 column", "at column")
             document.problems.append(Problem(MALFORMED, what, place, row=len(document.items)))
@@ -194,7 +197,9 @@ def _values(text: str, decoder: json.JSONDecoder) -> Iterator[object]:
     """Yield JSON values that stand one after another."""
     position = 0
     while position < len(text):
+        begin = position
         value, position = decoder.raw_decode(text, position)
+        check_value(value, text[begin:position])
         yield value
         while position < len(text) and text[position].isspace():
             position += 1
@@ -205,7 +210,8 @@ def explain(text: str, error: Exception) -> str:
     if not isinstance(error, json.JSONDecodeError):
         return f"the file must be JSON, but: {error}"
     place = f"line {error.lineno} column {error.colno}"
-    if re.match(r"\s*[\[{(]*\s*'", text) or re.match(r"\s*\[?\s*\{\s*'", text):
+    # Possessive in effect: no two of the repeated parts can match the same characters, however long the text is.
+    if re.match(r"[\[{(\s]*'", text):
         return "the file is Python's notation (single quotes), not JSON: write it with json.dump and not with str()"
     if error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()):
         return f"the file ends in the middle of an item: it was cut off after {len(text.rstrip())} characters"

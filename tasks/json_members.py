@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.limits import MAX_MEMBER_CHARS
+from vln_clip.reading import check_value
 from vln_clip.tasks.unpacked import Unpacked
 
 CHUNK_BYTES = 1 << 20
@@ -58,10 +60,14 @@ class JsonMembers:
             try:
                 value, end = self._json.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if self._more():
+                if len(self._text) - self._at < MAX_MEMBER_CHARS and self._more():
                     continue
                 raise self._broken(str(error)) from None
             if end < len(self._text) or not self._more():  # a number may go on in the next chunk
+                try:
+                    check_value(value, self._text[self._at : end])
+                except ValueError as error:
+                    raise self._broken(str(error)) from None
                 self._at = end
                 return value
 

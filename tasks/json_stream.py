@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.limits import MAX_BLANK_LINES, MAX_OBJECT_CHARS
+from vln_clip.reading import check_value
 from vln_clip.tasks.unpacked import Unpacked
 
 CHUNK_BYTES = 1 << 20
-MAX_OBJECT_CHARS = 1 << 24  # more is broken JSON, whose end would be sought through the whole file
 BEFORE_OBJECT = re.compile(r"\s*([\[,])\s*(?=\{)")
 
 
@@ -31,23 +32,32 @@ class JsonStream:
     def __iter__(self) -> Iterator[tuple[str, dict]]:
         """Yield where each object stands (``FILE: line 3``, ``FILE: item 2`` of an array) and the object.
 
+        Most of an object is never looked at; what is wanted of it should go through ``reading.check_value``.
+
         Raises:
             InputError: missing or damaged file, other encoding, broken JSON, something else than objects, or nothing.
         """
         with self.content.opened():
-            line, number = self.content.read_line(MAX_OBJECT_CHARS), 1
-            while line and not line.strip():
-                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
+            number, line = self._next_line(0)
             if not line:
                 raise InputError(f"file {self.file} must hold at least one JSON object, got an empty file")
             if line.lstrip().startswith(b"["):
                 yield from self._array(line)
                 return
             while line:
-                if line.strip():
-                    where = f"{self.file}: line {number}"
-                    yield where, _object(line, where)
-                line, number = self.content.read_line(MAX_OBJECT_CHARS), number + 1
+                where = f"{self.file}: line {number}"
+                yield where, _object(line, where)
+                number, line = self._next_line(number)
+
+    def _next_line(self, number: int) -> tuple[int, bytes]:
+        """Return number and content of the next line after line ``number`` that is not blank; none at the end."""
+        for following in range(number + 1, number + MAX_BLANK_LINES + 2):
+            line = self.content.read_line(MAX_OBJECT_CHARS)
+            if not line or line.strip():
+                return following, line
+        raise InputError(
+            f"{self.file}: at most {MAX_BLANK_LINES:,} blank lines may follow each other, got more after line {number}"
+        )
 
     def _array(self, part: bytes) -> Iterator[tuple[str, dict]]:
         """Yield the objects of an array that begins with ``part``."""
@@ -90,6 +100,8 @@ def _object(line: bytes, where: str) -> dict:
     """Parse one line."""
     try:
         value = json.loads(line.decode())
+        if not isinstance(value, dict):
+            check_value(value)  # it will be shown
     except UnicodeDecodeError as error:
         raise InputError(f"{where} must be UTF-8 text, but: {error}") from None
     except (ValueError, RecursionError) as error:

@@ -4,8 +4,6 @@ A trace has n snapshots of the camera, and masks for the k viewpoints of the pat
 properties of ``PoseTrace`` give this project's frame. Nothing on the training path needs these files.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.records import NUM_VIEWS
 from vln_clip.sources.table import RXR_BUCKET
+from vln_clip.tasks.npz import read_npz
 
 FOLDER, GUIDE, FOLLOWER = "RxR", "guide", "follower"
 KINDS = (GUIDE, FOLLOWER)
@@ -193,22 +192,14 @@ def _read_arrays(file: Path, required: Layout, optional: Layout | None = None) -
     """Read the arrays of a file and check their dtypes and shapes."""
     optional = optional or {}
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise ValueError("it is a single array")
-        with loaded as archive:
-            keys = [key for key in {**required, **optional} if key in archive.files]
-            arrays = {key: archive[key] for key in keys}
-            found = archive.files
+        arrays, found = read_npz(file, {**required, **optional})
     except FileNotFoundError:
         raise InputError(
             f"file {file} does not exist; pose traces and text features are in the bucket {RXR_BUCKET}"
         ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"file {file} must be a whole .npz archive of plain arrays, but: {error}") from None
     missing = [key for key in required if key not in arrays]
     if missing:
-        raise InputError(f"{file}: array {missing[0]!r} is missing; found {', '.join(found)}")
+        raise InputError(f"{file}: array {missing[0]!r} is missing; found {', '.join(found):.200}")
     sizes: dict[str | int, int] = {}
     for key, array in arrays.items():
         _check_array(f"{file}: array {key!r}", array, *{**required, **optional}[key], sizes)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from vln_clip.errors import InputError
+from vln_clip.reading import is_finite
 from vln_clip.records import Episode, Pose, Prediction
 from vln_clip.tasks.documents import read_document
-from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.graph import Graph
 from vln_clip.tasks.problems import (
     BYTE_ORDER_MARK,

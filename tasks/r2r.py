@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vln_clip.errors import InputError
+from vln_clip.reading import is_finite, parse_json, read_bytes
 from vln_clip.records import Episode
 from vln_clip.tasks import r2r_files
 from vln_clip.tasks.datasets import Dataset, split_file
-from vln_clip.tasks.files import is_finite, parse_json, read_bytes
 from vln_clip.tasks.split import OWN_VERSION, Split, subset
 
 logger = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ def _checked_items(items: object, file: Path) -> list[dict]:
             raise InputError(f"{file}: item {position}: field {missing[0]!r} is missing")
         fault = _fault(item)
         if fault:
-            raise InputError(f"{file}: item {position} (path_id {item['path_id']!r}): {fault}")
+            raise InputError(f"{file}: item {position} (path_id {item['path_id']!r:.40}): {fault}")
         path_id = str(item["path_id"])
         if path_id in seen:
-            raise InputError(f"{file}: item {position}: path_id must be unique, got {path_id} again")
+            raise InputError(f"{file}: item {position}: path_id must be unique, got {path_id:.40} again")
         seen.add(path_id)
     return items
 
@@ -78,7 +78,7 @@ def _fault(item: dict) -> str | None:
     if not isinstance(item["scan"], str):
         return f"scan must be a string, got {_kind(item['scan'])}"
     if not is_finite(heading):
-        return f"heading must be a finite number of radians, got {heading!r}"
+        return f"heading must be a finite number of radians, got {heading!r:.40}"
     for field, what in (("path", "viewpoint ids"), ("instructions", "texts")):
         values = item[field]
         if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):

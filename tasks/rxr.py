@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.reading import check_value, is_finite
 from vln_clip.records import Episode, Prediction
 from vln_clip.tasks.datasets import RXR_LANGUAGES, Dataset, split_file
-from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.json_stream import JsonStream
 from vln_clip.tasks.rxr_files import remedy
 from vln_clip.tasks.scripts import is_romanized, script_fault
@@ -191,10 +191,14 @@ def _wanted(languages: Iterable[str] | None) -> frozenset[str]:
 
 
 def _require(item: dict, fields: tuple[str, ...], where: str) -> None:
-    """Check that an object has every field."""
+    """Check that an object has every field, and that each can be shown."""
     for field in fields:
         if field not in item:
             raise InputError(f"{where}: field {field!r} is missing; fields needed: {', '.join(fields)}")
+    try:
+        check_value([item[field] for field in fields])
+    except ValueError as error:
+        raise InputError(f"{where} must have simple fields, but {error}") from None
 
 
 def _episode(item: dict, where: str) -> Episode:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vln_clip.errors import InputError
-from vln_clip.tasks.files import is_finite
+from vln_clip.reading import is_finite
 from vln_clip.tasks.pose_traces import PoseTrace
 
 

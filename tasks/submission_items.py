@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from vln_clip.reading import is_finite
 from vln_clip.records import Pose, Prediction
-from vln_clip.tasks.files import is_finite
 from vln_clip.tasks.predictions import found, is_annotation, parse_step
 from vln_clip.tasks.problems import BARE, EMPTY, MALFORMED, NESTED, NOT_FINITE, OTHER_FORMAT, WRONG_TYPE
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.files import save_json, write_atomically
-from vln_clip.tasks.files import parse_json, read_bytes
+from vln_clip.reading import parse_json, read_bytes
 from vln_clip.tasks.r2r_files import PUBLIC_FILES
 from vln_clip.tasks.tokenizers import ENGLISH, find_tokenizer
 
@@ -53,7 +53,7 @@ class Vocabulary:
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
-            raise InputError(f"words of a vocabulary must be unique, got {twice!r} twice")
+            raise InputError(f"words of a vocabulary must be unique, got {twice!r:.80} twice")
 
     @property
     def num_leading(self) -> int:
@@ -157,7 +157,7 @@ class Vocabulary:
         if tuple(words[: len(head)]) != head or words[len(head) :][-1:] != [BOS_WORD]:
             raise InputError(
                 f"words of a vocabulary must begin with {', '.join(head)} and end with {BOS_WORD}, "
-                f"got {', '.join(words[: len(head)])} … {', '.join(words[-1:])}"
+                f"got {', '.join(words[: len(head)]):.80} … {', '.join(words[-1:]):.40}"
             )
         return cls(words[len(head) : -1], tokenizer, languages)
 
@@ -247,7 +247,7 @@ def _public_words(content: bytes) -> list[str]:
         raise InputError(f"the file must be UTF-8 text, but: {error}") from None
     words = [line.strip() for line in lines]
     if tuple(words[:3]) != FILE_HEAD:
-        raise InputError(f"the file must begin with the lines {', '.join(FILE_HEAD)}, got {words[:3]}")
+        raise InputError(f"the file must begin with the lines {', '.join(FILE_HEAD)}, got {words[:3]!s:.80}")
     if "" in words:
         raise InputError(f"the file must have a word on every line, but line {words.index('') + 1} is empty")
     return words[3:]

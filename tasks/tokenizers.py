@@ -165,9 +165,14 @@ def _are_tight(left: str, right: str) -> bool:
 
 def _load_subwords(folder: Path) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a folder."""
-    if not folder.is_dir():
+    try:
+        found = folder.is_dir()
+    except (OSError, ValueError):  # too long for a name, or a zero byte in it
+        found = False
+    if not found:
         raise InputError(
-            f"tokenizer must be {ENGLISH}, {UNICODE} or a folder with a transformers tokenizer, got {str(folder)!r}, "
+            f"tokenizer must be {ENGLISH}, {UNICODE} or a folder with a transformers tokenizer, "
+            f"got {str(folder)!r:.200}, "
             "which is no folder here; nothing is downloaded"
         )
     try:
@@ -179,7 +184,7 @@ def _load_subwords(folder: Path) -> "PreTrainedTokenizerBase":
     try:
         # An absolute path is never taken for the name of a model on the hub.
         return AutoTokenizer.from_pretrained(str(folder.absolute()), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+    except Exception as error:  # tokenizers raises Exception itself for whatever Rust finds
         reason = " ".join(str(error).split())
         raise InputError(
             f"tokenizer folder {folder} must hold a transformers tokenizer (tokenizer.json or its older files), "

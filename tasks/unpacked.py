@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from vln_clip.errors import InputError
-from vln_clip.tasks.files import GZIP_MAGIC
+from vln_clip.reading import GZIP_MAGIC, check_ratio
 
 
 class Unpacked:
@@ -26,6 +27,7 @@ class Unpacked:
         self.num_bytes = self.num_lines = 0
         self._hash = hashlib.sha256()
         self._content: IO[bytes]
+        self._num_packed: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -37,12 +39,13 @@ class Unpacked:
         """Open the file, unpacking it where it is packed.
 
         Raises:
-            InputError: (also while it is read) the file is missing, unreadable or damaged.
+            InputError: (also while it is read) the file is missing, unreadable, damaged or a gzip bomb.
         """
         try:
             with self.file.open("rb") as raw:
                 packed = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
                 raw.seek(0)
+                self._num_packed = os.fstat(raw.fileno()).st_size if packed else None
                 self._content = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
                 yield
         except FileNotFoundError:
@@ -68,4 +71,6 @@ class Unpacked:
         self._hash.update(part)
         self.num_bytes += len(part)
         self.num_lines += part.count(b"\n")
+        if self._num_packed is not None:
+            check_ratio(self.num_bytes, self._num_packed, self.file)
         return part

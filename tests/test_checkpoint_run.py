@@ -25,7 +25,9 @@ from vln_clip.config import (
 )
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.errors import InputError
-from vln_clip.run import LAST, Best, Run, Stage, run_stage
+from vln_clip.run import LAST, Run
+from vln_clip.stage import Best, Stage
+from vln_clip.training import run_stage
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path):
@@ -71,9 +73,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 
 
 def test_a_missing_or_damaged_checkpoint_is_bad_input(tmp_path):
-    with pytest.raises(
-        InputError, match=r"must be a checkpoint folder, but checkpoint.safetensors is not there; train"
-    ):
+    with pytest.raises(InputError, match=r"be a checkpoint folder, but checkpoint.safetensors is not there; train"):
         checkpoint.load(tmp_path)
     checkpoint.save(tmp_path, build(), {})
     file = tmp_path / checkpoint.FILE
@@ -264,7 +264,7 @@ def test_a_stop_before_the_first_checkpoint_leaves_no_metrics(toy, tmp_path, mon
         raise StoppedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("vln_clip.run._save", stop)
+        patched.setattr("vln_clip.snapshots.Snapshots.save", stop)
         with pytest.raises(StoppedError):
             run_stage(run, make_stage(toy, "follower", iters=4))
     run_stage(run, make_stage(toy, "follower", iters=4))

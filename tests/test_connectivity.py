@@ -77,7 +77,7 @@ def test_a_malformed_file_says_what_is_wrong_and_where(tmp_path, case):
 def test_a_file_that_is_no_json_says_so(tmp_path):
     path = tmp_path / "alpha_connectivity.json"
     path.write_text('[{"image_id": "a0", "po')
-    with pytest.raises(InputError, match=r"alpha_connectivity.json must be a JSON array of viewpoints, but can't be"):
+    with pytest.raises(InputError, match=r"alpha_connectivity.json must be JSON, but: Unterminated string"):
         load_graph(path, "alpha")
 
 

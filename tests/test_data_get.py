@@ -309,7 +309,7 @@ def test_wrong_overrides_are_refused(flag, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "VLN_CLIP_SOURCES must name a JSON file of addresses, got .* cannot be read"),
+        ("{", "VLN_CLIP_SOURCES must name a JSON file of addresses, but: file .* must be JSON"),
         ('["a"]', "must be a JSON object"),
         ('{"R2R/nothing.txt": "https://x"}', "name of a file must be one of"),
     ],

@@ -304,7 +304,7 @@ def test_grids_are_maps_in_a_folder_with_one_file_per_scan(data, tmp_path, caplo
     with pytest.raises(InputError, match=r"all files of index\.json, got .* without beta\.safetensors"):
         open_grid(out)
     (out / "index.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match=r"index\.json must be JSON"):
         open_grid(out)
     with pytest.raises(InputError, match=r"complete folder NAME\.grid"):
         open_grid(tmp_path)

@@ -21,7 +21,7 @@ from vln_clip.errors import InputError
 from vln_clip.events import Sights
 from vln_clip.records import Episode
 from vln_clip.rollout import teacher_forced
-from vln_clip.run import run_stage
+from vln_clip.training import run_stage
 
 CLOCK = {"clock/iterations_per_s", "clock/iterations_per_s_with_validation", "clock/validation_s"}
 PARTS = {"imitation", "reinforcement", "policy", "value", "entropy"}
@@ -216,7 +216,7 @@ def test_what_was_shown_beyond_the_last_checkpoint_is_shown_anew(tmp_path, monke
         save(folder, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vln_clip.run.checkpoint.save", stop)
+        patched.setattr("vln_clip.snapshots.checkpoint.save", stop)
         with pytest.raises(StoppedError):
             run_stage(run, stage)
     check_steps(run.folder, [2, 4])  # written at once, not at exit

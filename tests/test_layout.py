@@ -14,7 +14,7 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 # Programs may import anything; the other lines are their shared wiring.
 PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
 PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
-PROGRAMS |= {"validation", "glance", "curves_figure"}
+PROGRAMS |= {"validation", "glance", "curves_figure", "replay"}
 PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer"}
 MAY_IMPORT = {
     "connectivity": {"core"},

@@ -202,7 +202,7 @@ def test_a_run_that_is_being_written_is_read_as_far_as_it_is(runs):
     assert len(read_run(runs[0]).stages["follower"]) == 3
     with (runs[0] / "metrics.jsonl").open("a") as file:
         file.write("\n{}\n")
-    with pytest.raises(InputError, match=r"metrics.jsonl, line 4, must be an object of numbers .*, got '\{\"stage\": "):
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 4, must be an object with a stage, an iteration and"):
         read_run(runs[0])
 
 
@@ -221,9 +221,7 @@ def test_a_run_that_is_being_written_is_read_as_far_as_it_is(runs):
 def test_a_damaged_line_is_named(runs, line):
     file = runs[0] / "metrics.jsonl"
     file.write_bytes(line + b"\n" + file.read_bytes())
-    with pytest.raises(
-        InputError, match=r"metrics.jsonl, line 1, must be an object of numbers with stage and iteration"
-    ):
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 1, must be an object with a stage, an iteration and"):
         read_run(runs[0])
 
 

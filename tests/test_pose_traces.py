@@ -110,7 +110,7 @@ def test_a_damaged_or_pickled_file_is_refused(tmp_path):
         read_pose_trace(file, "guide")
     with file.open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(InputError, match="but: it is a single array"):
+    with pytest.raises(InputError, match="but: File is not a zip file"):
         read_pose_trace(file, "guide")
     with pytest.raises(InputError, match=r"none\.npz does not exist; .* gs://rxr-data"):
         read_pose_trace(tmp_path / "none.npz", "guide")

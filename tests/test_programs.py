@@ -72,7 +72,12 @@ def test_training_keeps_metrics_events_and_checkpoints(world):
     assert [line["iteration"] for line in lines] == [2, 4] * 4
     assert any((run / "events").iterdir())
     for stage in ("follower", "blind", "back_translated"):
-        assert {p.name for p in (run / "checkpoints" / stage).iterdir()} == {"best_val_unseen", "best_val_seen", "last"}
+        assert {p.name for p in (run / "checkpoints" / stage).iterdir()} == {
+            "best_val_unseen",
+            "best_val_seen",
+            "last",
+            "previous",
+        }
     header = json.loads((run / "checkpoints" / "follower" / "last" / "checkpoint.json").read_text())
     assert header["features"] == "toy"
     assert header["feature_width"] == 8

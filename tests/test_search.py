@@ -61,9 +61,8 @@ def whole(setting, split="val_unseen"):
 
 
 def rows_of(batch, rows):
-    changed = {f.name: getattr(batch, f.name)[rows] for f in fields(batch)}
-    longest = int(changed["length"].max())
-    return replace(batch, **changed | {"tokens": changed["tokens"][:, :longest]})
+    part = batch.select(torch.tensor(rows))
+    return replace(part, tokens=part.tokens[:, : int(part.length.max())])
 
 
 @torch.no_grad()

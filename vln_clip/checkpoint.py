@@ -1,10 +1,11 @@
 """Checkpoints: one safetensors file with weights (and, to go on, optimizer, generators, samplers) and a JSON header.
 
 The header lies in the file's metadata, so that both are replaced in one step; ``checkpoint.json`` beside it
-is a copy for people. Nothing is ever unpickled.
+is a copy for people. A checksum there tells flipped bits. Nothing is ever unpickled.
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 from vln_clip import __version__, files
 from vln_clip.errors import InputError
+from vln_clip.reading import loads
 
 FILE = "checkpoint.safetensors"
+HEADER_FILE = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,30 @@ def save(folder: Path, model: nn.Module, header: dict[str, Any], state: dict[str
     header = header | {"vln_clip": __version__, "torch": torch.__version__}
     tensors = {f"weights.{name}": value.detach().cpu() for name, value in model.state_dict().items()}
     tensors |= {f"state.{name}": value.detach().cpu() for name, value in (state or {}).items()}
-    files.save_safetensors(folder / FILE, tensors, {"checkpoint": json.dumps(header)})
-    files.save_json(folder / "checkpoint.json", header)
+    # One entry: those of safetensors come in any order, and equal checkpoints shall be equal files.
+    metadata = {"checkpoint": json.dumps(header | {"crc32": _checksum(header, tensors)})}
+    files.save_safetensors(folder / FILE, tensors, metadata)
+    files.save_json(folder / HEADER_FILE, header)
+
+
+def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of all that a checkpoint says."""
+    total = zlib.crc32(json.dumps(header).encode())
+    for name, value in sorted(tensors.items()):
+        total = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), total)
+        total = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
+    return f"{total:08x}"
+
+
+def repair_copy(folder: Path, header: dict[str, Any]) -> None:
+    """Write ``checkpoint.json`` where a stop came between it and the checkpoint."""
+    path = folder / HEADER_FILE
+    try:
+        if json.loads(path.read_text(encoding="utf-8")) == header:
+            return
+    except (OSError, ValueError):
+        pass  # not there, or cut off
+    files.save_json(path, header)
 
 
 def load(folder: Path) -> Checkpoint:
@@ -54,14 +79,19 @@ def load(folder: Path) -> Checkpoint:
         raise InputError(f"{folder} must be a checkpoint folder, but {FILE} is not there; train first or name another")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["checkpoint"])
+            header = loads((file.metadata() or {})["checkpoint"])
+            if not isinstance(header, dict):
+                raise ValueError("its header is no object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        checksum = header.pop("crc32", None)  # older ones have none
+        if checksum not in (None, _checksum(header, tensors)):
+            raise ValueError("its checksum is another; it was damaged after it was written")
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "state": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = value
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} must be a checkpoint of this package, but can't be read: {error}") from None
+    except (safetensors.SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path} must be a checkpoint of this package, but can't be read: {error!s:.200}") from None
     return Checkpoint(header, parts["weights"], parts["state"])
 
 

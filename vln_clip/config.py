@@ -193,6 +193,12 @@ class TrainConfig:
     """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
     cross_check: bool = False
     """ask MatterSim too and stop at the first difference from the tables (slow)"""
+    deterministic: bool = False
+    """runs that are equal bit for bit, on a CPU: only algorithms that repeat, and as many threads as at the start"""
+    save_every_min: float = 10.0
+    """minutes between saves where validations are further apart; what is trained is the same"""
+    max_gradient_norm_factor: float | None = None
+    """stop where a gradient norm is more than so many times its median over 101 steps; by default at inf and nan"""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)
@@ -202,6 +208,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
+        _require(self.save_every_min >= 0, "save_every_min", "0 or more", self.save_every_min)
+        factor = self.max_gradient_norm_factor
+        _require(factor is None or factor > 1, "max_gradient_norm_factor", "above 1", factor)
         if self.back_translation.aug_paths is not None and not self.bt:
             raise InputError("--aug-paths is for back-translation; add --bt or leave it out")
         if self.back_translation.pre_explore and not self.bt:
@@ -300,8 +309,12 @@ def filled(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise ValueError(f"it must be an object, got {type(saved).__name__}")
     missing = {key: value for key, value in defaults.items() if key not in saved}
-    inner = {key: filled(saved[key], value) for key, value in defaults.items() if isinstance(saved.get(key), dict)}
+    inner = {key: filled(saved[key], value) for key, value in defaults.items() if _are_objects(saved.get(key), value)}
     return saved | missing | inner
+
+
+def _are_objects(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from vln_clip.agents.baselines import RandomAgent, StopAgent
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import walk_scores, walk_split
 from vln_clip.envs.navigation import Navigation
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.rollout import Agent, Feedback, greedy, teacher_forced
 from vln_clip.tasks.metrics import Scores, summarize
 
@@ -29,6 +30,7 @@ def context_rows(
     generator: torch.Generator,
     rows: Tensor | None = None,
     num_leading: int = 1,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Scored]:
     """Walk a split at random, along shortest paths and, with a follower, without instructions.
 
@@ -40,17 +42,20 @@ def context_rows(
         generator: of the random agent, on the world's device.
         rows: (n,) rows of the split; None for all.
         num_leading: tokens before the words (``Vocabulary.num_leading``).
+        ranks: who share the work, but for the random walks: one generator draws all of them.
 
     Returns:
         ``{row: (metrics, scores)}``, scores in the order of the split.
     """
     found = {
         RANDOM: score_agent(world, table, RandomAgent(generator), max_action, rows=rows),
-        SHORTEST_PATH: score_agent(world, table, StopAgent(), max_action, feedback=teacher_forced, rows=rows),
+        SHORTEST_PATH: score_agent(
+            world, table, StopAgent(), max_action, feedback=teacher_forced, rows=rows, ranks=ranks
+        ),
     }
     if follower is not None:
         found[NO_INSTRUCTION] = score_agent(
-            world, without_instruction(table, num_leading), follower, max_action, rows=rows
+            world, without_instruction(table, num_leading), follower, max_action, rows=rows, ranks=ranks
         )
     return found
 
@@ -63,9 +68,10 @@ def score_agent(
     *,
     feedback: Feedback = greedy,
     rows: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> Scored:
     """Let an agent walk a split, or some rows of it; return the means and the values of every instruction."""
-    walks = walk_split(world, agent, table, max_action, feedback=feedback, rows=rows)
+    walks = walk_split(world, agent, table, max_action, feedback=feedback, rows=rows, ranks=ranks)
     scores = walk_scores(world, table, walks)
     return summarize(scores), scores
 

@@ -5,18 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import stats
 
 from vln_clip.config import TrainConfig, filled
 from vln_clip.errors import InputError, unknown_name
-from vln_clip.run import CHECKPOINTS, LAST, METRICS, PLACES
+from vln_clip.reading import loads, read_bytes, read_json
+from vln_clip.run import CHECKPOINTS, FREE_SETTINGS, LAST, METRICS
 
 SEED = "seed"
-SAME_CURVE = (SEED, "name", *PLACES)  # runs that differ in nothing else are one curve
+PLAIN = (SEED, "dataset", "features")  # settings by which runs are compared
+SAME_CURVE = (SEED, *FREE_SETTINGS)  # runs that differ in nothing else are one curve
 CONFIDENCE = 0.95
+LARGEST = 1e15  # of iterations and of numbers over them
 CHOSEN_BY = ("val_unseen/success_rate", "val_unseen/bleu")  # best checkpoints: of followers, of the speaker
 MOST_NAMED = 3  # settings in a label; runs that differ in more are called by their name
 Row = dict[str, float]
@@ -118,31 +121,32 @@ def read_run(folder: Path) -> TrainedRun:
     if not file.is_file():
         raise InputError(_no_metrics(folder))
     stages: dict[str, list[Row]] = {}
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_bytes(file).splitlines()
     for number, line in enumerate(lines, 1):
-        found = _parse(line)
-        if found is not None:
-            stages.setdefault(found[0], []).append(found[1])
-        elif number < len(lines):  # else just being written, or cut off by a crash
+        try:
+            stage, row = _row(loads(line.decode()))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if number == len(lines):  # just being written, or cut off by a crash
+                continue
             raise InputError(
-                f"{file}, line {number}, must be an object of numbers with stage and iteration, got {line[:60]!r}"
-            )
+                f"{file}, line {number}, must be an object with a stage, an iteration and numbers, got "
+                f"{line[:60].decode(errors='replace')!r}"
+            ) from None
+        stages.setdefault(stage, []).append(row)
     if not stages:
         raise InputError(f"{file} must hold the numbers of a validation, but none has come yet; wait for the first")
     headers = _headers(folder, stages)
     return TrainedRun(folder, _settings(folder) | _features_used(headers), stages, _data(headers))
 
 
-def _parse(line: str) -> tuple[str, Row] | None:
-    """Return stage and numbers of a line, None where it is not as ``Run.log`` writes them."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    stage = row.pop("stage", None) if isinstance(row, dict) else None
-    if not isinstance(stage, str) or not isinstance(row.get("iteration"), int):
-        return None
-    return (stage, row) if all(isinstance(value, int | float) for value in row.values()) else None
+def _row(content: Any) -> tuple[str, Row]:
+    """Check a line of metrics; what is wrong with one does not matter, it is shown as a whole."""
+    row = dict(content)
+    stage, iteration = row.pop("stage"), row["iteration"]
+    numbers = all(type(value) in (int, float) and (value != value or abs(value) < LARGEST) for value in row.values())
+    if not isinstance(stage, str) or type(iteration) is not int or iteration < 0 or not numbers:
+        raise ValueError
+    return stage, row
 
 
 def _no_metrics(folder: Path) -> str:
@@ -161,10 +165,14 @@ def _no_metrics(folder: Path) -> str:
 def _settings(folder: Path) -> dict[str, Any]:
     """Return the configuration of a run, flat; settings that came after it have their defaults."""
     file = folder / "config.json"
+    defaults = TrainConfig().to_json()
     try:
-        saved = filled(json.loads(file.read_text()), TrainConfig().to_json())
-    except (OSError, ValueError) as error:
+        saved = filled(cast(dict[str, Any], read_json(file)), defaults)
+    except ValueError as error:
         raise InputError(f"{file} must be a run's configuration, but can't be read: {error}") from None
+    for name, value in saved.items():
+        if name in PLAIN and type(value) is not type(defaults[name]):
+            raise InputError(f"{file}: {name} must be a {type(defaults[name]).__name__}, got {value!r:.60}")
     flat: dict[str, Any] = {}
     for name, value in saved.items():
         flat |= value if isinstance(value, dict) else {name: value}
@@ -173,14 +181,17 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _headers(folder: Path, stages: Iterable[str]) -> dict[Path, Any]:
     """Return the headers of a run's last checkpoints by file, as far as stages have come to one."""
-    headers = {}
+    headers: dict[Path, Any] = {}
     for stage in stages:
         file = folder / CHECKPOINTS / stage / LAST / "checkpoint.json"
         if file.is_file():
             try:
-                headers[file] = json.loads(file.read_text())
+                header = read_json(file)
             except ValueError as error:
-                raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
+                raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r:.200}") from None
+            if not isinstance(header, dict) or not isinstance(header.get("features", ""), str):
+                raise InputError(f"{file} must be a checkpoint's header, an object with features, got {header!r:.60}")
+            headers[file] = header
     return headers
 
 
@@ -194,9 +205,9 @@ def _data(headers: Mapping[Path, Any]) -> dict[str, str]:
     """Return the hashes of the annotation files that a run was trained on."""
     for file, header in headers.items():
         try:
-            return {split: version["sha256"] for split, version in header["data"].items()}
+            return {split: str(version["sha256"]) for split, version in header["data"].items()}
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r}") from None
+            raise InputError(f"{file} must be a checkpoint's header, but can't be read: {error!r:.200}") from None
     return {}
 
 

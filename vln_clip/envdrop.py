@@ -1,10 +1,11 @@
 """The EnvDrop recipe (Tan et al. 2019): what one iteration of follower, speaker and back-translation does.
 
 Each class takes one optimizer step per call and returns numbers to log. Backward runs per rollout: gradients
-add up to those of the summed loss, and only one rollout's graph is alive at a time.
+add up to those of the summed loss, and only one rollout's graph is alive at a time. Of several ranks each takes
+its rows of the joint batch; the gradients of all are summed before the step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
@@ -14,10 +15,12 @@ from vln_clip.agents.follower import Follower
 from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
+from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
-from vln_clip.losses import actor_critic_loss, imitation_loss, word_loss
+from vln_clip.losses import actor_critic_loss, imitation_loss, num_words, word_loss
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.records import Batch
 from vln_clip.rollout import Rollout, roll_out, sampled, teacher_forced
 
@@ -35,6 +38,9 @@ class FollowerLearner:
         config: constants.
         generator: source of dropout and sampling.
         ml_weight: weight of imitation beside reinforcement.
+        watch: looks at losses and gradients before the step is taken, and stops it where they diverge.
+        ranks: who learn together, with one and the same sampler each, but generators of their own.
+        joint_generator: draws what all ranks must have the same; None where one is alone: then ``generator`` does.
     """
 
     world: Navigation
@@ -45,6 +51,9 @@ class FollowerLearner:
     config: FollowerConfig
     generator: torch.Generator
     ml_weight: float
+    watch: Watch = field(default_factory=Watch)
+    ranks: Ranks = ALONE
+    joint_generator: torch.Generator | None = None
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -55,18 +64,18 @@ class FollowerLearner:
     def accumulate(self) -> dict[str, float]:
         """Add the gradients of real data."""
         if self.config.feedback == "teacher":
-            return self.imitate(self.table.batch(self.sampler.next()), self.config.teacher_weight)
+            return self.imitate(self._draw(), self.config.teacher_weight)
         numbers: dict[str, float] = {}
         if self.ml_weight:
-            numbers |= self.imitate(self.table.batch(self.sampler.next()), self.ml_weight)
-        return numbers | self.reinforce(self.table.batch(self.sampler.next()))
+            numbers |= self.imitate(self._draw(), self.ml_weight)
+        return numbers | self.reinforce(self._draw())
 
     def imitate(self, batch: Batch, weight: float, noise: Tensor | None = None) -> dict[str, float]:
         """Add the gradients of a teacher-forced rollout."""
         record = self._roll_out(batch, noise, sample=False)
-        loss = weight * imitation_loss(record.teacher_log_prob, record.mask)
+        loss = weight * imitation_loss(record.teacher_log_prob, record.mask, batch.size)
         loss.backward()
-        return fetch({"loss/imitation": loss})
+        return self.watch.checked(fetch({"loss/imitation": loss}, self.ranks))
 
     def reinforce(self, batch: Batch, noise: Tensor | None = None) -> dict[str, float]:
         """Add the gradients of a sampled rollout."""
@@ -83,6 +92,7 @@ class FollowerLearner:
             reward = fidelity_reward(self.world, record, batch.guide)
         else:
             reward = self.world.reward(record.distance_m[:-1], record.distance_m[1:], record.stopped)
+        decisions = self.ranks.sum(record.mask.sum())
         loss = actor_critic_loss(
             record.action_log_prob,
             record.entropy,
@@ -94,29 +104,36 @@ class FollowerLearner:
             entropy_weight=c.entropy_weight,
             value_weight=c.value_weight,
             normalize=c.normalize,
+            decisions=decisions,
+            batch_size=batch.size,
         )
         loss.total.backward()
-        decisions = record.mask.sum()
-        return fetch(
-            {
-                "loss/reinforcement": loss.total,  # the sum of the next three
-                "loss/policy": loss.policy,
-                "loss/value": loss.value,
-                "loss/entropy": loss.entropy,
-                "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
-                "rollout/reward": (reward * record.mask).sum() / len(batch.goal),
-                "rollout/steps": decisions / len(batch.goal),
-            }
-        )
+        numbers = {
+            "loss/reinforcement": loss.total,  # the sum of the next three
+            "loss/policy": loss.policy,
+            "loss/value": loss.value,
+            "loss/entropy": loss.entropy,
+            "rollout/entropy_nat": (record.entropy * record.mask).sum() / decisions,
+            "rollout/reward": (reward * record.mask).sum() / batch.size,
+            "rollout/steps": record.mask.sum() / batch.size,
+        }
+        return self.watch.checked(fetch(numbers, self.ranks))
 
     def update(self) -> dict[str, float]:
         """Clip encoder and decoder, each by itself, and step; the critic is not clipped (P10)."""
+        self.ranks.sum_gradients(self.follower)
         norms = clip_each(self.follower, ("encoder", "decoder"), self.config.clip_norm)
         critic = [p.grad.norm() for p in self.follower.critic.parameters() if p.grad is not None]
         if critic:  # imitation alone teaches it nothing
             norms[norm_name("critic")] = torch.stack(critic).norm()
+        found = self.watch.checked_norms(fetch(norms))  # before weights are touched: the step can be repeated
         self.optimizer.step()
-        return fetch(norms)
+        return found
+
+    def _draw(self) -> Batch:
+        """Draw this rank's rows of the next joint batch."""
+        batch = self.table.batch(self.sampler.next())
+        return batch if self.ranks.world == 1 else batch.select(rows_of(batch, self.ranks))
 
     def _roll_out(self, batch: Batch, noise: Tensor | None, sample: bool) -> Rollout:
         return roll_out(
@@ -169,21 +186,23 @@ class BackTranslationLearner:
         return numbers | {f"aug_{name}": value for name, value in found.items()} | self.real.update()
 
     def environment_noise(self) -> Tensor:
-        """Draw environmental dropout (D,): one vector for a whole rollout (P11)."""
+        """Draw environmental dropout (D,): one vector for a whole rollout (P11), of all ranks."""
         ones = torch.ones(self.real.world.bank.width, device=self.real.world.device)
-        return dropout(ones, self.noise_p, self.real.generator)
+        return dropout(ones, self.noise_p, self.real.joint_generator or self.real.generator)
 
     def described(self, noise: Tensor) -> Batch:
         """Draw paths and let the speaker describe them under the same noise that the follower will see."""
-        batch = self.table.batch(self.sampler.next())
-        first = None
+        joint, ranks = self.table.batch(self.sampler.next()), self.real.ranks
+        rows, first = rows_of(joint, ranks), None
         if self.tags is not None:
-            drawn = torch.randint(
-                len(self.tags), batch.length.shape, generator=self.real.generator, device=batch.length.device
-            )
-            first = self.tags[drawn]
-        words = self.speaker.describe(self.real.world.observe_walk(batch), self.max_decode, noise, first)
+            generator = self.real.joint_generator or self.real.generator
+            drawn = torch.randint(len(self.tags), joint.length.shape, generator=generator, device=joint.length.device)
+            first = self.tags[drawn][rows]
+        words = self.speaker.describe(self.real.world.observe_walk(joint, rows), self.max_decode, noise, first)
+        batch = joint.select(rows)
         batch.tokens, batch.length = as_instruction(words, self.speaker.bos)
+        padding = ranks.largest(batch.tokens.shape[1]) - batch.tokens.shape[1]
+        batch.tokens = torch.nn.functional.pad(batch.tokens, (0, padding))
         return batch
 
 
@@ -198,17 +217,30 @@ class SpeakerLearner:
     sampler: ShuffledSampler
     clip_norm: float
     generator: torch.Generator
+    watch: Watch = field(default_factory=Watch)
+    ranks: Ranks = ALONE
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
         self.optimizer.zero_grad(set_to_none=True)
-        batch = self.table.batch(self.sampler.next())
-        logits = self.speaker(self.world.observe_walk(batch), batch.tokens, batch.length, self.generator)
-        loss = word_loss(logits, batch.tokens)
+        joint = self.table.batch(self.sampler.next())
+        rows = rows_of(joint, self.ranks)
+        batch = joint.select(rows)
+        logits = self.speaker(self.world.observe_walk(joint, rows), batch.tokens, batch.length, self.generator)
+        loss = word_loss(logits, batch.tokens, num_words(joint.tokens))
         loss.backward()
-        norms = clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm)
+        self.ranks.sum_gradients(self.speaker)
+        losses = {"loss/word": self.ranks.sum(loss.detach())}
+        found = fetch(losses | clip_each(self.speaker, ("encoder", "decoder"), self.clip_norm))
+        self.watch.checked({"loss/word": found["loss/word"]})
+        self.watch.checked_norms({name: value for name, value in found.items() if name != "loss/word"})
         self.optimizer.step()
-        return fetch({"loss/word": loss} | norms)
+        return found
+
+
+def rows_of(joint: Batch, ranks: Ranks) -> Tensor:
+    """Return which rows of a joint batch are this rank's, (b,) int64."""
+    return ranks.share(torch.arange(len(joint.goal), device=joint.goal.device))
 
 
 def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str, Tensor]:
@@ -221,9 +253,10 @@ def norm_name(part: str) -> str:
     return f"optimizer/{part}_gradient_norm"
 
 
-def fetch(numbers: dict[str, Tensor]) -> dict[str, float]:
-    """Bring scalars from the device, all at once: each fetch waits for the device."""
-    return dict(zip(numbers, torch.stack([number.detach() for number in numbers.values()]).tolist(), strict=True))
+def fetch(numbers: dict[str, Tensor], ranks: Ranks = ALONE) -> dict[str, float]:
+    """Bring scalars, summed over ranks, from the device, all at once: each fetch waits for the device."""
+    values = ranks.sum(torch.stack([number.detach() for number in numbers.values()]))
+    return dict(zip(numbers, values.tolist(), strict=True))
 
 
 def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:

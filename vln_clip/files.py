@@ -1,9 +1,12 @@
-"""Atomic writes: a reader sees the old file or the whole new one, never half of it."""
+"""Atomic writes: a reader sees the old file or the whole new one, never half of it, also after a power failure."""
 
+import errno
 import gzip
 import io
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +20,9 @@ from vln_clip.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+TEMPORARY = ".*.tmp"  # names of what is being written
+ABANDONED_S = 86_400.0  # what was not written to for a day has no writer any more, on whatever machine it was
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place.
@@ -29,11 +35,70 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
+            sync(temporary)
             os.replace(temporary, path)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+    except SafetensorError as error:  # of its writer, which has no error numbers
+        raise InputError(f"file {path} cannot be written: {error}") from None
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: a rename must not get there before its content."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that have nothing to wait for
+            raise
+    finally:
+        os.close(handle)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line and wait until it is on the disk.
+
+    Raises:
+        InputError: the file cannot be written to, or the disk is full.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+
+
+def keep(path: Path, other: Path) -> None:
+    """Give a file a second name, atomically; on disks that know one name only, a copy."""
+
+    def link(temporary: Path) -> None:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+
+    write_atomically(other, link)
+
+
+def remove_temporaries(found: Iterable[Path], idle_s: float = ABANDONED_S) -> None:
+    """Remove what killed processes were writing: of some ``TEMPORARY`` paths those not written to for ``idle_s``."""
+    for path in list(found):
+        try:
+            if time.time() - path.stat().st_mtime < idle_s:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster, or it was finished just now
+            continue
 
 
 def write_drawn(path: Path, draw: Callable[[BinaryIO], object]) -> None:

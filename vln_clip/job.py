@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from vln_clip import log, setting
+from vln_clip import checkpoint, log, setting
+from vln_clip.checkpoint import Checkpoint
 from vln_clip.config import TrainConfig
 from vln_clip.envs import paths
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.features import features_used
+from vln_clip.ranks import Ranks
 from vln_clip.run import Run, describe_start
 from vln_clip.setting import TRAIN, UNSEEN, Setting
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
@@ -49,9 +51,23 @@ class Job:
         """Return a seed of its own for each purpose."""
         return self.config.seed * 100 + SEEDS[purpose]
 
+    @property
+    def ranks(self) -> Ranks:
+        """Return who work together."""
+        return self.run.ranks
+
     def generator(self, purpose: str) -> torch.Generator:
-        """Return a fresh generator on the device."""
+        """Return a fresh generator on the device, which draws the same on all ranks."""
         return torch.Generator(self.setting.device).manual_seed(self.seed(purpose))
+
+    def generators(self, purpose: str) -> tuple[torch.Generator, torch.Generator | None]:
+        """Return a fresh generator of this rank's own, and one for all ranks where there are several."""
+        own = self.ranks.generator(self.seed(purpose), self.setting.device)
+        return own, None if self.ranks.world == 1 else self.generator(purpose)
+
+    def load(self, stage: str, which: str) -> Checkpoint:
+        """Read a checkpoint of this run; the first rank does, for all."""
+        return self.ranks.from_main(lambda: checkpoint.load(self.run.checkpoint(stage, which)))
 
     def header(self, world: Navigation) -> dict[str, Any]:
         """Return what a checkpoint must know to be used again."""
@@ -80,7 +96,10 @@ def criteria(job: Job) -> list[tuple[str, str]]:
 
 def open_job(settings: TrainConfig, run: Run) -> Job:
     """Open data set, features and world of a run, and log what it is."""
-    device = setting.pick_device(settings.device)
+    device = setting.pick_device(run.ranks.device or settings.device)
+    run.ranks.require_rows("--batch-size", settings.follower.batch_size)
+    if settings.bt:
+        run.ranks.require_rows("--speaker-batch-size", settings.speaker.speaker_batch_size)
     data = setting.open_setting(
         settings.dataset,
         None,
@@ -93,6 +112,8 @@ def open_job(settings: TrainConfig, run: Run) -> Job:
     world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
     job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
     describe_start(settings, device, job.features)
+    if run.ranks.world > 1:
+        log.logger.info("%d processes, each with its share of every batch", run.ranks.world)
     if settings.bt:  # a bad file is told before hours of training
         job.unlabelled = unlabelled_paths(job)
         log.logger.info("unlabelled paths: %d, %s", len(job.unlabelled.table), job.unlabelled.source)

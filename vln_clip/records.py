@@ -112,6 +112,7 @@ class Batch:
         view: (B,) int64 start view: the annotated heading snapped to 30°, at the horizon.
         goal: (B,) int64, -1 where it is hidden. Privileged: never part of an observation.
         guide: (B, R) int64 annotated paths, padded at the end with -1; None where there are none. Privileged too.
+        joint_size: number of episodes of the joint batch that these are some of; None where they are all of them.
     """
 
     episode: Tensor
@@ -121,6 +122,25 @@ class Batch:
     view: Tensor
     goal: Tensor
     guide: Tensor | None = None
+    joint_size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Return how many episodes the losses are means of: those of the joint batch."""
+        return len(self.goal) if self.joint_size is None else self.joint_size
+
+    def select(self, rows: Tensor) -> Batch:
+        """Return the episodes at rows (b,) as a part of this batch, padded as here."""
+        return Batch(
+            self.episode[rows],
+            self.tokens[rows],
+            self.length[rows],
+            self.viewpoint[rows],
+            self.view[rows],
+            self.goal[rows],
+            None if self.guide is None else self.guide[rows],
+            self.size,
+        )
 
 
 @dataclass

@@ -1,29 +1,77 @@
 """What results look like as tables: a run's ``results.json``, and the rows, groups and differences of an evaluation."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vln_clip.tables import COLUMNS, Cell, Row, Table, print_tables
+from vln_clip.errors import InputError
+from vln_clip.reading import is_finite, read_json
+from vln_clip.tables import COLUMNS, MISSING, Cell, Row, Table, print_tables
+
+COUNT = "num_instructions"
 
 
 def print_results(path: Path) -> None:
     """Print ``results.json``, splits below each other, one row per agent."""
-    results: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text())
+    results = check_results(read_json(path), path)
     rows = []
     for split, agents in results.items():
         for agent, metrics in agents.items():
-            labels: dict[str, str | int] = {"split": split, "agent": agent, "features": str(metrics["features"])}
+            features = str(metrics.get("features", MISSING))
+            labels: dict[str, str | int] = {"split": split, "agent": agent, "features": features}
             rows.append(Row(labels, metric_cells(metrics), section=split))
     title = f"{path.parent}: checkpoints chosen by val_unseen success rate; *_last is the last one"
     multilingual = any("by_language" in metrics for agents in results.values() for metrics in agents.values())
     if multilingual:
         title += ", *_ndtw chosen by nDTW"
     print_tables([Table(title, "results", rows)])
-    if multilingual and "val_unseen" in results:
-        agents = {agent: row | {"by": {"language": row["by_language"]}} for agent, row in results["val_unseen"].items()}
-        print_tables([groups_table("val_unseen by language", "language", agents)])
+    if multilingual:  # of older runs not every row
+        spoken = {agent: row for agent, row in results.get("val_unseen", {}).items() if row.get("by_language")}
+        agents = {agent: row | {"by": {"language": row["by_language"]}} for agent, row in spoken.items()}
+        if agents:
+            print_tables([groups_table("val_unseen by language", "language", agents)])
+
+
+def check_results(content: object, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the content of a ``results.json`` whose rows hold what tables need.
+
+    Raises:
+        InputError: it is something else; the message names file, split and row.
+    """
+    what = f"{path} must be a run's results.json: splits with rows with metrics"
+    if not isinstance(content, dict) or not all(isinstance(rows, dict) for rows in content.values()):
+        raise InputError(f"{what}, got another JSON value: {content!r:.60}")
+    for split, rows in content.items():
+        for agent, row in rows.items():
+            fault = _row_fault(row)
+            if fault is not None:
+                raise InputError(f"{what}, but row {agent!r:.40} of {split!r:.40} {fault}")
+    return content
+
+
+def _row_fault(row: object) -> str | None:
+    """Say what is wrong with a row, or with one of a language in it."""
+    if not isinstance(row, dict):
+        return f"is {row!r:.60}"
+    ends, spoken = row.get("ci", {}), row.get("by_language", {})
+    wrong = [name for name in (*COLUMNS, COUNT) if name in row and not is_finite(row[name])]
+    if wrong:
+        return f"has {wrong[0]} {row[wrong[0]]!r:.60}, no finite number"
+    if not isinstance(ends, dict) or not all(_is_interval(pair) for pair in ends.values()):
+        return f"has ci {ends!r:.60}, no object of pairs of numbers"
+    if not isinstance(spoken, dict):
+        return f"has by_language {spoken!r:.60}, no object"
+    for tag, inner in spoken.items():
+        fault = "has languages" if isinstance(inner, dict) and "by_language" in inner else _row_fault(inner)
+        if fault is None and COUNT not in inner:
+            fault = f"lacks {COUNT}"
+        if fault is not None:
+            return f"in language {tag!r:.40} {fault}"
+    return None
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(is_finite(end) for end in value)
 
 
 def metric_cells(metrics: Mapping[str, Any]) -> dict[str, Cell]:

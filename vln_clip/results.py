@@ -28,9 +28,8 @@ MOST_OF_TRAIN = 20_000
 
 def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
     """Load a trained follower of this run."""
-    folder = job.run.checkpoint(stage, which)
     follower = build_follower(job.setting, job.config.model, world.bank.width, seed=0)
-    checkpoint.restore_weights(follower, checkpoint.load(folder).weights, folder)
+    checkpoint.restore_weights(follower, job.load(stage, which).weights, job.run.checkpoint(stage, which))
     return follower.eval()
 
 
@@ -61,7 +60,7 @@ def score_rows(
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
     follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
-    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading)
+    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
     scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
     for name in ("blind", "follower", BACK_TRANSLATED, PRE_EXPLORED):
@@ -75,7 +74,7 @@ def score_rows(
             which[f"{name}_last"] = LAST
         for row, chosen in which.items():
             agent = load_stage(job, name, chosen, world)
-            scored[row] = score_agent(world, table, agent, max_action, rows=rows), used
+            scored[row] = score_agent(world, table, agent, max_action, rows=rows, ranks=job.ranks), used
     if job.config.features == "none":
         scored["blind"] = scored["follower"]
     return scored
@@ -98,13 +97,15 @@ def write_test_submission(job: Job, stage: str, suffix: str = "") -> None:
         return
     table = job.setting.table(test)
     follower = load_stage(job, stage, BEST, job.world)
-    walks = walk_split(job.world, follower, table, job.config.follower.max_action)
+    walks = walk_split(job.world, follower, table, job.config.follower.max_action, ranks=job.ranks)
+    unlabelled = job.load(stage, BEST).header.get("unlabelled_paths")
+    if not job.ranks.is_main:
+        return
     style = job.setting.dataset.submission
     path = job.run.folder / f"submission_{test}{suffix}{find_format(style).ending}"
     split, tables = job.setting.splits[test], job.setting.tables
     write_submission(path, predictions(job.world, table, walks), style, split, tables)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
-    unlabelled = checkpoint.load(job.run.checkpoint(stage, BEST)).header.get("unlabelled_paths")
     if unlabelled is not None:
         about["unlabelled_paths"] = unlabelled
     files.save_json(path.with_suffix(".about.json"), about)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from vln_clip.divergence import DivergedError
 from vln_clip.records import Batch, Observation
 
 SHORTEST, GUIDE = "shortest", "guide"  # teachers
@@ -52,7 +53,12 @@ def sampled(generator: torch.Generator) -> Feedback:
     """Return a feedback that samples from the policy with an explicit generator."""
 
     def choose(logits: Tensor, teacher: Tensor | None, rows: Tensor) -> Tensor:
-        return torch.multinomial(logits.detach().softmax(1), 1, generator=generator).squeeze(1)
+        try:
+            return torch.multinomial(logits.detach().softmax(1), 1, generator=generator).squeeze(1)
+        except RuntimeError:  # of CPUs; a GPU tells later, and imitation before that
+            if bool((logits < torch.inf).all()):  # false where there is a NaN too
+                raise
+            raise DivergedError("a logit of the policy is infinite or nan") from None
 
     return choose
 

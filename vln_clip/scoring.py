@@ -15,13 +15,14 @@ from vln_clip.envs.evaluation import walk_scores
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.job import SEEDS
 from vln_clip.log import logger
+from vln_clip.reading import parse_json, read_bytes
 from vln_clip.records import Episode, Prediction
+from vln_clip.report import check_results
 from vln_clip.searched import Grid, score_grid, search_checkpoint
 from vln_clip.searching import Search
 from vln_clip.setting import LoadedFollower, Setting
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
 from vln_clip.tasks.documents import ID_KEYS
-from vln_clip.tasks.files import parse_json, read_bytes
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.metrics import METRICS, NUM_INSTRUCTIONS, Scores, score_predictions, summarize
 from vln_clip.tasks.predictions import read_placed
@@ -181,6 +182,7 @@ def score_results(path: Path, content: dict, options: Options) -> Result:
         isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values()) for rows in content.values()
     ):
         raise InputError(f"{path} must be a list of predictions or a run's results.json, got another JSON object")
+    check_results(content, path)
     if split not in content:
         raise unknown_name(f"--split of {path}", split, content)
     agent = next((name for name in BEST_AGENTS if name in content[split]), None)

@@ -5,14 +5,20 @@ evaluated with the best checkpoints by val_unseen success rate, as the field rep
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 
-from vln_clip import checkpoint, config, envdrop, files, log, setting
+from vln_clip import checkpoint, config, envdrop, files, log, paths, setting, signals
 from vln_clip.agents.follower import Follower
+from vln_clip.determinism import deterministic
+from vln_clip.divergence import Watch
 from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import Ranks
 from vln_clip.report import print_results
 from vln_clip.results import (
     BACK_TRANSLATED,
@@ -21,24 +27,56 @@ from vln_clip.results import (
     evaluate_all,
     write_test_submission,
 )
-from vln_clip.run import Best, Run, Stage, run_stage
+from vln_clip.run import Run
 from vln_clip.setting import TRAIN, build_follower, build_speaker
+from vln_clip.stage import Best, Stage
+from vln_clip.training import run_stage
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
 BEST_BLEU = "best_val_unseen_bleu"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
-    settings = config.parse(argv, setting.find_dataset)
-    run = Run(settings)
-    if run.results_file.is_file():
-        log.logger.info("%s is finished; another --name starts a new run", run.folder)
+    """Run the program, in as many processes as were launched."""
+    with one_voice():
+        with muted_elsewhere():
+            settings = config.parse(argv, setting.find_dataset)
+        with launched(settings.device) as ranks:
+            run_with(settings, ranks)
+
+
+def run_with(settings: config.TrainConfig, ranks: Ranks) -> None:
+    """Open the run's folder, train, and show the results."""
+    with ranks.together():
+        run = Run(settings, ranks)
+    try:
+        if ranks.from_main(run.results_file.is_file):
+            log.logger.info("%s is finished; another --name starts a new run", run.folder)
+        else:
+            with run.stops:
+                train(run)
+    except (Exception, signals.StopRequestedError):
+        if run.stops.requested is None:
+            raise
+        # Libraries turn what a signal raises in their midst into errors of their own.
+        log.logger.info("stopped by %s: the same command goes on with %s", run.stops.requested, run.folder)
+        raise SystemExit(signals.EXIT_STATUS) from None
+    finally:
+        run.close()
+    if ranks.is_main:
         print_results(run.results_file)
-        return
-    job = open_job(settings, run)
-    train_and_evaluate(job)
-    print_results(run.results_file)
+
+
+def train(run: Run) -> None:
+    """Train, evaluate and write what a run is for."""
+    settings, ranks = run.config, run.ranks
+    if ranks.is_main:
+        files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
+    same: AbstractContextManager[None] = nullcontext()
+    if settings.deterministic:
+        same = deterministic(run.folder, setting.pick_device(ranks.device or settings.device), ranks)
+    with same:
+        train_and_evaluate(ranks.first_here(lambda: open_job(settings, run)))
     log.logger.info("results, submission and checkpoints are in %s", run.folder)
 
 
@@ -50,33 +88,53 @@ def cli() -> None:
 def train_and_evaluate(job: Job) -> None:
     """Go through every stage, then write the submission and, last of all, the results."""
     settings = job.config
-    train_follower(job, "follower", job.world)
-    agents = {"follower": job.world}
-    if settings.blind and settings.features != "none":
-        agents["blind"] = job.setting.world([], settings.simulator, settings.cross_check, **rewards(settings))
-        train_follower(job, "blind", agents["blind"])
-    if settings.bt:
-        train_speaker(job)
-        train_back_translated(job, unlabelled=job.unlabelled)
-        agents[BACK_TRANSLATED] = job.world
-    if settings.back_translation.pre_explore:
-        train_back_translated(job, PRE_EXPLORED, BACK_TRANSLATED, pre_explored_paths(job))
-        agents[PRE_EXPLORED] = job.world
-    results = evaluate_all(job, agents)
+    worlds = follower_worlds(job)
+    for build in stages(job, worlds).values():
+        run_stage(job.run, build())
+    results = evaluate_all(job, worlds)
     setting.log_cross_check(job.world)
-    write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
-    if PRE_EXPLORED in agents:
-        write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
-    files.save_json(job.run.results_file, results)
+    with job.ranks.together():
+        write_test_submission(job, BACK_TRANSLATED if settings.bt else "follower")
+    if PRE_EXPLORED in worlds:
+        with job.ranks.together():
+            write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
+    with job.ranks.together():
+        if job.ranks.is_main:
+            files.save_json(job.run.results_file, results)
 
 
-def train_follower(job: Job, name: str, world: Navigation) -> None:
-    """Train a follower by imitation and actor-critic."""
+def follower_worlds(job: Job) -> dict[str, Navigation]:
+    """Return what each follower of a run sees, by stage."""
+    settings = job.config
+    worlds = {"follower": job.world}
+    if settings.blind and settings.features != "none":
+        worlds["blind"] = job.setting.world([], settings.simulator, settings.cross_check, **rewards(settings))
+    if settings.bt:
+        worlds[BACK_TRANSLATED] = job.world
+    if settings.back_translation.pre_explore:
+        worlds[PRE_EXPLORED] = job.world
+    return worlds
+
+
+def stages(job: Job, worlds: dict[str, Navigation]) -> dict[str, Callable[[], Stage]]:
+    """Return what sets up each stage, in their order: some begin with checkpoints of those before."""
+    every: dict[str, Callable[[], Stage]] = {
+        name: partial(label_stage, job, name, worlds[name]) for name in ("follower", "blind") if name in worlds
+    }
+    if BACK_TRANSLATED in worlds:
+        every["speaker"] = partial(speaker_stage, job)
+        every[BACK_TRANSLATED] = lambda: translation_stage(job, unlabelled=job.unlabelled)
+    if PRE_EXPLORED in worlds:
+        every[PRE_EXPLORED] = lambda: translation_stage(job, PRE_EXPLORED, BACK_TRANSLATED, pre_explored_paths(job))
+    return every
+
+
+def label_stage(job: Job, name: str, world: Navigation) -> Stage:
+    """Set up a follower that learns by imitation and actor-critic."""
     c = job.config.follower
     follower = build_follower(job.setting, job.config.model, world.bank.width, job.seed(name))
     learner = follower_learner(job, name, world, follower, c.ml_weight, c.lr)
-    stage = follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
-    run_stage(job.run, stage)
+    return follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
 
 
 def follower_learner(
@@ -86,7 +144,11 @@ def follower_learner(
     c, table = job.config.follower, job.setting.table(TRAIN)
     optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
-    return envdrop.FollowerLearner(world, follower, optimizer, table, sampler, c, job.generator(name), ml_weight)
+    watch = Watch(job.config.max_gradient_norm_factor)
+    own, joint = job.generators(name)
+    return envdrop.FollowerLearner(
+        world, follower, optimizer, table, sampler, c, own, ml_weight, watch, job.ranks, joint
+    )
 
 
 def follower_stage(
@@ -123,22 +185,27 @@ def follower_stage(
         learner.generator,
         job.header(learner.world),
         validate.look,
+        learner.watch,
+        {"train": [episode.instr_id for episode in train.episodes]},
+        job.ranks,
+        learner.joint_generator,
     )
 
 
-def train_speaker(job: Job) -> None:
-    """Train the speaker by teacher forcing; BLEU on val_unseen selects the one that back-translation uses."""
+def speaker_stage(job: Job) -> Stage:
+    """Set up a speaker that learns by teacher forcing; BLEU on val_unseen selects the one for back-translation."""
     c, table = job.config.speaker, job.setting.table(TRAIN)
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
     optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
     sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
-    generator = job.generator("speaker")
+    generator, joint = job.generators("speaker")
     clip = job.config.follower.clip_norm
-    learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator)
+    watch = Watch(job.config.max_gradient_norm_factor)
+    learner = envdrop.SpeakerLearner(job.world, speaker, optimizer, table, sampler, clip, generator, watch, job.ranks)
     validate, validation = SpeakerValidation(job, speaker), validation_splits(job)
     best = [Best(f"best_{split}_bleu", split, "bleu") for split in validation]
     best += [Best(f"best_{split}_loss", split, "loss", sign=-1.0) for split in validation]
-    stage = Stage(
+    return Stage(
         "speaker",
         speaker,
         optimizer,
@@ -151,20 +218,22 @@ def train_speaker(job: Job) -> None:
         generator,
         job.header(job.world),
         validate.look,
+        watch,
+        {"train": [episode.instr_id for episode in table.episodes]},
+        job.ranks,
+        joint,
     )
-    run_stage(job.run, stage)
 
 
-def train_back_translated(
+def translation_stage(
     job: Job, name: str = BACK_TRANSLATED, start: str = "follower", unlabelled: Unlabelled | None = None
-) -> None:
-    """Go on from the best follower of a stage with generated instructions; without paths, on labelled data alone."""
+) -> Stage:
+    """Set up a follower that goes on from the best of a stage with generated instructions, or with labels alone."""
     c, follower_config = job.config.back_translation, job.config.follower
-    folder = job.run.checkpoint(start, BEST)
-    saved = checkpoint.load(folder)
+    saved = job.load(start, BEST)
     width = job.world.bank.width
     follower = build_follower(job.setting, job.config.model, width, job.seed(name), c.bt_feature_dropout)
-    checkpoint.restore_weights(follower, saved.weights, folder)
+    checkpoint.restore_weights(follower, saved.weights, job.run.checkpoint(start, BEST))
     lr = c.bt_lr or follower_config.lr
     learner = follower_learner(job, name, job.world, follower, c.real_weight, lr)
     iters = c.bt_iters or max(1, (c.bt_until - int(saved.header["iteration"])) // 2)
@@ -177,7 +246,7 @@ def train_back_translated(
     if unlabelled is not None:
         stage.header["unlabelled_paths"] = unlabelled.source
     stage.header["from"] = {"iteration": saved.header["iteration"], "batch_size": follower_config.batch_size}
-    run_stage(job.run, stage)
+    return stage
 
 
 def back_translation_learner(
@@ -187,7 +256,7 @@ def back_translation_learner(
     c, data = job.config.back_translation, job.setting
     speaker = build_speaker(data, job.config.model, job.world.bank.width, job.seed("speaker"))
     folder = job.run.checkpoint("speaker", BEST_BLEU)
-    checkpoint.restore_weights(speaker, checkpoint.load(folder).weights, folder)
+    checkpoint.restore_weights(speaker, job.load("speaker", BEST_BLEU).weights, folder)
     speaker.eval().requires_grad_(False)
     sampler = ShuffledSampler(len(unlabelled.table), job.config.follower.batch_size, job.seed("aug_paths"))
     tags = [data.vocabulary.tag(language) for language in data.vocabulary.languages]

@@ -52,7 +52,12 @@ class FollowerValidation:
         if self.train_rows is not None:
             train = self.job.setting.table(TRAIN)
             walks = walk_split(
-                self.world, self.follower, train, self.job.config.follower.max_action, rows=self.train_rows
+                self.world,
+                self.follower,
+                train,
+                self.job.config.follower.max_action,
+                rows=self.train_rows,
+                ranks=self.job.ranks,
             )
             found[TRAIN] = score_walks(self.world, train, walks)
         self.follower.train()
@@ -65,7 +70,8 @@ class FollowerValidation:
     def _score(self, split: str) -> dict[str, dict[str, float]]:
         """Walk a split, keep some walks to be looked at, and return its scores."""
         table = self.job.setting.table(split)
-        walks = walk_split(self.world, self.follower, table, self.job.config.follower.max_action)
+        max_action = self.job.config.follower.max_action
+        walks = walk_split(self.world, self.follower, table, max_action, ranks=self.job.ranks)
         scores = walk_scores(self.world, table, walks)
         rows = glance.spread(len(table), glance.NUM_WALKS)
         self._seen[split] = [glance.trace(self.stage, table, walks, scores, row) for row in rows]
@@ -129,25 +135,25 @@ class SpeakerValidation:
     def _describe(self, table: EpisodeTable, rows: list[int]) -> list[list[int]]:
         """Return the ids of words that the speaker writes of the paths at rows, each in the language of its row."""
         multilingual, written = bool(self.job.setting.vocabulary.languages), []
-        for part in in_order(len(rows), BLOCK):
+        for part in self.job.ranks.deal(list(in_order(len(rows), BLOCK))):
             batch = table.batch(torch.tensor(rows)[part])
             tags = batch.tokens[:, 1] if multilingual else None
             walk = self.job.world.observe_walk(batch)
-            written += self.speaker.describe(walk, self.job.config.speaker.max_decode, first=tags).tolist()
-        return written
+            written.append(self.speaker.describe(walk, self.job.config.speaker.max_decode, first=tags).tolist())
+        return [words for block in self.job.ranks.gather_dealt(written) for words in block]
 
     def _score_words(self, table: EpisodeTable) -> dict[str, float]:
         """Return loss and accuracy of the next words of every instruction."""
-        loss, correct, count = 0.0, 0, 0
-        for rows in in_order(len(table), BLOCK):
+        dealt: list[tuple[float, int, int]] = []
+        for rows in self.job.ranks.deal(list(in_order(len(table), BLOCK))):
             batch = table.batch(rows)
             logits = self.speaker(self.job.world.observe_walk(batch), batch.tokens, batch.length)
             target = batch.tokens[:, 1:]
             real = target != 0
-            loss += float(word_loss(logits, batch.tokens)) * int(real.sum())
-            correct += int(((logits[:, :-1].argmax(-1) == target) & real).sum())
-            count += int(real.sum())
-        return {"loss": loss / count, "word_accuracy": correct / count}
+            correct = int(((logits[:, :-1].argmax(-1) == target) & real).sum())
+            dealt.append((float(word_loss(logits, batch.tokens)) * int(real.sum()), correct, int(real.sum())))
+        losses, corrects, counts = zip(*self.job.ranks.gather_dealt(dealt), strict=True)
+        return {"loss": sum(losses) / sum(counts), "word_accuracy": sum(corrects) / sum(counts)}
 
 
 def validation_splits(job: Job) -> list[str]:

@@ -1,11 +1,10 @@
 """Checks a scan of a data folder: its graph, its poses and its skyboxes."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -13,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.envs.render import load_skybox
 from vln_clip.errors import InputError
+from vln_clip.reading import read_json
 
 _TILT_LIMIT = 0.5  # of the skybox's y axis from world -z, as a sine; Matterport3D's stay below 0.41
 _NEAR_M = 0.05
@@ -74,7 +74,7 @@ def check_scan(
     """
     path = graph_path(data / "connectivity", scan)
     report = ScanReport(scan, load_graph(path, scan))
-    _check_fields(report, json.loads(path.read_bytes()))
+    _check_fields(report, cast(list[dict[str, Any]], read_json(path)))  # as load_graph has found
     if scan not in read_scans(data / "connectivity"):
         report.problems.append(f"scans.txt does not list {scan}, so no program reads it")
     report.notes += graph_notes(report.graph)

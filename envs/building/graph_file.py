@@ -1,17 +1,18 @@
 """Writing ``<scan>_connectivity.json`` and ``scans.txt`` in the public format."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vln_clip.connectivity.graphs import SUFFIX
+from vln_clip.connectivity.graphs import SUFFIX, read_scans
 from vln_clip.envs.building.poses import PanoramaPose
 from vln_clip.envs.building.skybox import skybox_rotation
 from vln_clip.errors import InputError
 from vln_clip.files import save_json, write_atomically
+from vln_clip.reading import read_json
 
 _SAME_PLACE_M = 0.1  # corrected poses stay nearer, cameras of two buildings do not
 
@@ -56,9 +57,9 @@ def check_replaceable(folder: Path, scan: str, poses: Sequence[PanoramaPose]) ->
 def _positions(path: Path) -> dict[str, np.ndarray]:
     """Return the position of each viewpoint of a connectivity file, (3,) in metres."""
     try:
-        rows = json.loads(path.read_bytes())
+        rows: Any = read_json(path)
         return {str(row["image_id"]): np.array([row["pose"][i] for i in (3, 7, 11)], float) for row in rows}
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise InputError(
             f"{path} must be a connectivity file to be built again, got damaged content; choose another --scan or "
             "--out, or give --overwrite if it is to go"
@@ -109,7 +110,7 @@ def write_graph(
     path = folder / f"{scan}{SUFFIX}"
     save_json(path, graph_rows(poses, edges, edges if visible is None else visible), indent=None)
     listed = folder / "scans.txt"
-    scans = listed.read_text().split() if listed.is_file() else []
+    scans = read_scans(folder) if listed.is_file() else []
     if scan not in scans:
         content = "".join(f"{name}\n" for name in [*scans, scan])
         write_atomically(listed, lambda temporary: temporary.write_text(content))

@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 from vln_clip.envs.building.poses import PanoramaPose
+from vln_clip.envs.skybox import PICTURE_ERRORS
 from vln_clip.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")  # whatever a file is called
 _SHOWN = 5
 # Equirectangular images of large rigs pass Pillow's limit against decompression bombs; these are the user's own.
 _MAX_PIXELS = 1 << 30
@@ -70,7 +72,9 @@ def read_panorama(file: Path) -> np.ndarray:
     try:
         with _open(file) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
+    except InputError:
+        raise
+    except PICTURE_ERRORS as error:
         raise InputError(f"{file} must be a complete image, but its pixels can't be read ({error})") from None
 
 
@@ -89,7 +93,9 @@ def read_depth(file: Path, unit_m: float) -> np.ndarray:
             if image.mode not in ("I;16", "I;16B", "I"):
                 raise InputError(f"a depth image must be 16-bit gray, got the mode {image.mode} in {file}")
             units = np.asarray(image).astype(np.int64)
-    except (OSError, SyntaxError) as error:
+    except InputError:
+        raise
+    except PICTURE_ERRORS as error:
         raise InputError(f"{file} must be a complete image, but its pixels can't be read ({error})") from None
     depth_m = (units * unit_m).astype(np.float32)
     depth_m[units == 0] = np.nan
@@ -122,11 +128,11 @@ def _open(file: Path) -> Image.Image:
 
 def _opened(file: Path) -> Image.Image:
     try:
-        return Image.open(file)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{file} must be an image, but can't be opened ({error}); copy it again") from None
+        return Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{file} must have at most {2 * _MAX_PIXELS:,} pixels; scale it down first") from None
+    except PICTURE_ERRORS as error:
+        raise InputError(f"{file} must be an image, but can't be opened ({error!s:.200}); copy it again") from None
 
 
 def _some(names: Sequence[object]) -> str:

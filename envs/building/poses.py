@@ -7,7 +7,6 @@ these a quaternion ``qw``, ``qx``, ``qy``, ``qz`` (camera axes x right, y down, 
 """
 
 import csv
-import json
 import logging
 import math
 import re
@@ -20,6 +19,7 @@ import numpy as np
 
 from vln_clip.envs.building.frames import heading_of, quaternion_rotation, tilted_rotation
 from vln_clip.errors import InputError
+from vln_clip.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +91,7 @@ def clean_id(name: str) -> str:
 
 def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield place and cells of every row of a CSV file whose first row names the columns."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} must be a CSV file in UTF-8, but can't be read: {error}") from None
+    text = read_text(path)
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
@@ -110,10 +107,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} must be a JSON array of objects, but can't be read: {error}") from None
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path} must be a JSON array of objects, one per panorama, got something else")
     for number, row in enumerate(rows):
@@ -174,10 +168,10 @@ def _number(origin: str, row: Mapping[str, Any], column: str) -> float:
     cell = row[column]
     try:
         value = math.nan if isinstance(cell, bool) else float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{origin}: {column} must be a number, got {cell!r}")
+        raise InputError(f"{origin}: {column} must be a number, got {cell!r:.80}")
     return value
 
 

@@ -47,7 +47,7 @@ def build_demo(
         on_progress: called with (houses done, houses).
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         world = plan_world(config)
         _write_graphs(draft / "connectivity", config.seed, world)

@@ -11,9 +11,10 @@ from vln_clip.encoders.weights import file_sha256
 from vln_clip.errors import InputError
 from vln_clip.features.formats import SUFFIXES, format_of, parse_tsv_line, read_rows, stem_of
 from vln_clip.features.locate import file_stem
+from vln_clip.limits import MAX_LINE_BYTES
+from vln_clip.reading import GZIP_MAGIC, read_bytes
 from vln_clip.sources.table import ARCHIVE, FEATURES, FOLLOWER, GRAPH, GUIDE, ROWS, SPLIT, VOCABULARY, Source
 from vln_clip.tasks import r2r, rxr
-from vln_clip.tasks.files import GZIP_MAGIC
 from vln_clip.tasks.r2r_files import KNOWN_VERSION, OTHER_VERSION, UNKNOWN_VERSION
 from vln_clip.tasks.text import Vocabulary
 
@@ -132,9 +133,9 @@ def _graph(file: Path, source: Source, must_be_public: bool) -> Finding:
 def count_graph(file: Path) -> str:
     """Check a file of the connectivity folder and say what it holds."""
     if not file.name.endswith(SUFFIX):
-        scans = file.read_bytes().split()
+        scans = read_bytes(file).split()
         if not scans or not all(scan.isalnum() for scan in scans):
-            raise InputError(f"file {file} must list the names of scans, got {scans[:3]!r}")
+            raise InputError(f"file {file} must list the names of scans, got {scans[:3]!r:.80}")
         return f"{len(scans)} scans"
     graph = load_graph(file, file.name.removesuffix(SUFFIX))
     return f"{len(graph.viewpoint_ids):,} viewpoints"
@@ -160,7 +161,7 @@ def _rows(file: Path, source: Source, must_be_public: bool) -> Finding:
     """Check the first row, and that the last one has its line end; the rest is the matter of ``features verify``."""
     if format_of(file) == "tsv" and not _is_packed(file):
         with file.open("rb") as stream:
-            _, features = parse_tsv_line(f"{file} line 1", stream.readline())
+            _, features = parse_tsv_line(f"{file} line 1", stream.readline(MAX_LINE_BYTES))
             stream.seek(-1, 2)
             if stream.read() != b"\n":
                 raise InputError(f"file {file} must end with a whole row, got one that is cut off")

@@ -6,15 +6,14 @@ there. An address that does not answer is given up within 15 seconds, without re
 
 import hashlib
 import os
-import pickle
 import threading
-import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vln_clip.encoders.torchscript import check_members, read_torchscript
 from vln_clip.errors import InputError
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir
@@ -85,17 +84,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         if _is_torchscript(path):
-            with warnings.catch_warnings():  # the format is deprecated for new files, not for old ones
-                warnings.simplefilter("ignore", FutureWarning)
-                return dict(torch.jit.load(path, map_location="cpu").state_dict())
+            return read_torchscript(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError) as error:
+    except Exception as error:  # torch's reader of pickles fails on damaged ones in every way that Python knows
         kinds = "safetensors, a torch state dict or an OpenAI .pt archive"
-        raise InputError(f"weights must be {kinds}, got {path} which cannot be read ({_first(error)})") from error
-    except Exception as error:  # safetensors raises its own class, which derives from Exception alone
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise InputError(f"weights must be readable, got {path} which is damaged ({_first(error)})") from error
+        found = f"{type(error).__name__}: {_first(error)}"
+        raise InputError(f"weights must be {kinds}, got {path} which cannot be read ({found})") from error
     for key in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -122,6 +116,7 @@ def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
+        check_members(archive, path)
         return any("/code/" in member for member in archive.namelist())
 
 

@@ -22,6 +22,8 @@ from vln_clip.errors import InputError
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.store import StoreHeader, numpy_rows, open_store, write_store
 from vln_clip.files import save_json, write_atomically
+from vln_clip.limits import MAX_FEATURE_WIDTH, MAX_LINE_BYTES
+from vln_clip.reading import check_ratio, read_json
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
 
 STORE_SUFFIX = ".safetensors"
@@ -30,6 +32,8 @@ SUFFIXES = (STORE_SUFFIX, *TSV_SUFFIXES, *HDF5_SUFFIXES)
 _TSV_COLUMNS = 6
 _VFOV_DEG = 60
 _HDF5_HEADER = "vln_clip.header"
+# What h5py raises where a file is damaged; ValueError holds errors of Unicode, RuntimeError what is not implemented.
+_HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 
 Rows = Iterable[tuple[str, np.ndarray]]
 
@@ -113,8 +117,16 @@ def tsv_key(where: str, columns: Sequence[bytes]) -> str:
 
 def _lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
     """Yield lines; a gzip file that ends early is bad input."""
+    size_bytes = path.stat().st_size
+    num_read = 0
     try:
-        yield from stream
+        while line := stream.readline(MAX_LINE_BYTES):
+            num_read += len(line)
+            if len(line) == MAX_LINE_BYTES:
+                raise InputError(f"{path} must have lines of less than {MAX_LINE_BYTES:,} bytes, got a longer one")
+            if is_gzip(path):
+                check_ratio(num_read, size_bytes, path)
+            yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path} must be a complete gzip file, got one that ends early or is damaged") from error
 
@@ -153,8 +165,20 @@ def write_tsv(path: Path, rows: Rows) -> None:
 def read_hdf5(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the data sets of an HDF5 file; see the module for the format."""
     with open_hdf5(path, "r") as archive:
-        for key in archive:
-            yield str(key), hdf5_row(path, archive, key)
+        for key in hdf5_keys(path, archive):
+            yield key, hdf5_row(path, archive, key)
+
+
+def hdf5_keys(path: Path, archive: Any) -> tuple[str, ...]:
+    """Return the names in an open HDF5 file; a damaged list of them is an ``InputError``."""
+    try:
+        keys = tuple(str(key) for key in archive)
+        "\n".join(keys).encode()
+    except _HDF5_ERRORS as error:
+        raise InputError(
+            f"{path} must list its viewpoints, but: {error!s:.200}; fetch or write the file again"
+        ) from None
+    return keys
 
 
 def hdf5_row(path: Path, archive: Any, key: str) -> np.ndarray:
@@ -167,12 +191,15 @@ def hdf5_row(path: Path, archive: Any, key: str) -> np.ndarray:
         key.encode()
         data = archive[key]
         shape, dtype = tuple(getattr(data, "shape", ())), getattr(data, "dtype", np.dtype(object))
-        array = data[()] if len(shape) == 2 and dtype.kind in "fiu" else None
-    except (OSError, KeyError, RuntimeError, UnicodeEncodeError) as error:
+        fits = len(shape) == 2 and shape[0] == NUM_VIEWS and 0 < shape[1] <= MAX_FEATURE_WIDTH
+        array = data[()] if fits and dtype.kind in "fiu" else None
+    except _HDF5_ERRORS as error:
         raise InputError(f"{path}: {key!r} cannot be read ({error}); fetch or write the file again") from error
-    if array is None or shape[0] != NUM_VIEWS or not shape[1]:
+    if array is None:
         found = f"{dtype} of shape {shape}" if shape else "a group or a single value"
-        raise InputError(f"{path}: {key} must be numbers of shape ({NUM_VIEWS}, D), got {found}")
+        raise InputError(
+            f"{path}: {key} must be numbers of shape ({NUM_VIEWS}, D), D up to {MAX_FEATURE_WIDTH:,}, got {found}"
+        )
     return np.asarray(array)
 
 
@@ -255,7 +282,10 @@ def read_header(path: Path) -> StoreHeader | None:
         return open_store(path).header
     if kind == "hdf5":
         with open_hdf5(path, "r") as archive:
-            text = archive.attrs.get(_HDF5_HEADER)
+            try:
+                text = archive.attrs.get(_HDF5_HEADER)
+            except _HDF5_ERRORS as error:
+                raise InputError(f"{path} must have attributes that can be read, but: {error!s:.200}") from None
         try:
             return StoreHeader.from_json(text) if isinstance(text, str) else None
         except ValueError as error:
@@ -264,10 +294,10 @@ def read_header(path: Path) -> StoreHeader | None:
                 f"({error})"
             ) from error
     try:
-        note = json.loads(note_path(path).read_bytes())
-        if note["size_bytes"] == path.stat().st_size:
+        note = read_json(note_path(path))
+        if isinstance(note, dict) and note["size_bytes"] == path.stat().st_size:
             return StoreHeader.from_json(json.dumps(note["header"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         pass  # no note of ours
     return None
 
@@ -286,5 +316,5 @@ def open_hdf5(path: Path, mode: str) -> Any:
     h5py = require_h5py(path)
     try:
         return h5py.File(path, mode)
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} must be a complete HDF5 file, got one that cannot be opened ({error})") from error

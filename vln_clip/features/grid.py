@@ -15,6 +15,7 @@ from torch import Tensor
 from vln_clip.errors import InputError
 from vln_clip.features.store import GRID_FORMAT, StoreHeader, read_tensors
 from vln_clip.files import save_json
+from vln_clip.reading import read_json
 
 GRID_SUFFIX = ".grid"
 _INDEX = "index.json"
@@ -82,13 +83,25 @@ def open_grid(path: Path) -> GridStore:
     """
     if not (path / _INDEX).is_file():
         raise InputError(f"grid features must be a complete folder NAME{GRID_SUFFIX}, got {path} without {_INDEX}")
+    index = read_json(path / _INDEX)
     try:
-        index = json.loads((path / _INDEX).read_bytes())
-        keys = {name: tuple(rows) for name, rows in index["keys"].items()}
-        header = StoreHeader.from_json(json.dumps(index["header"]))
+        keys = _keys(index["keys"])  # type: ignore[index]
+        header = StoreHeader.from_json(json.dumps(index["header"]))  # type: ignore[index]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path / _INDEX} must be the index of grid features, got damaged content") from error
     missing = [name for name in keys if not (path / name).is_file()]
     if missing:
         raise InputError(f"grid features must have all files of {_INDEX}, got {path} without {missing[0]}")
     return GridStore(path, header, keys)
+
+
+def _keys(content: object) -> dict[str, tuple[str, ...]]:
+    """Check the keys of each file; a file must lie in the folder itself."""
+    if not isinstance(content, dict):
+        raise ValueError("keys are no object")
+    for name, keys in content.items():
+        if Path(name).name != name or "\0" in name:
+            raise ValueError(f"{name!r:.80} is no name of a file")
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValueError(f"keys of {name!r:.80} are no texts")
+    return {name: tuple(keys) for name, keys in content.items()}

@@ -1,9 +1,7 @@
 """Feature files of any format, read viewpoint by viewpoint in any order; memory stays at one row."""
 
 import gzip
-import shutil
 import tempfile
-import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +13,7 @@ from vln_clip.errors import InputError
 from vln_clip.features.formats import (
     check_exists,
     format_of,
+    hdf5_keys,
     hdf5_row,
     is_gzip,
     open_hdf5,
@@ -22,6 +21,8 @@ from vln_clip.features.formats import (
     tsv_key,
 )
 from vln_clip.features.store import FeatureStore, open_store
+from vln_clip.limits import MAX_LINE_BYTES
+from vln_clip.reading import check_ratio, unpacked_parts
 
 
 class FeatureFile:
@@ -49,7 +50,7 @@ class FeatureFile:
                 self.keys = self._store.keys
             elif self.kind == "hdf5":
                 self._archive = stack.enter_context(open_hdf5(self.path, "r"))
-                self.keys = tuple(self._archive)
+                self.keys = hdf5_keys(self.path, self._archive)
             else:
                 self._stream = stack.enter_context(self._unpacked())
                 self._places = _index_lines(self.path, self._stream)
@@ -78,10 +79,12 @@ class FeatureFile:
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the file
         try:
             with gzip.open(self.path, "rb") as packed:
-                shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                for part in unpacked_parts(packed, self.path):
+                    unpacked.write(part)
+                    check_ratio(unpacked.tell(), self.path.stat().st_size, self.path)
+        except BaseException:
             unpacked.close()
-            raise InputError(f"{self.path} must be a complete gzip file, got one that ends early") from error
+            raise
         return unpacked
 
 
@@ -89,8 +92,11 @@ def _index_lines(path: Path, stream: Any) -> dict[str, int]:
     """Return where the line of each viewpoint starts; of doubled viewpoints the first counts."""
     places: dict[str, int] = {}
     stream.seek(0)
-    place = 0
-    for number, line in enumerate(stream, start=1):
+    place = number = 0
+    while line := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(line) == MAX_LINE_BYTES:
+            raise InputError(f"{path} line {number} must have less than {MAX_LINE_BYTES:,} bytes, got more")
         columns = line[:400].split(b"\t")
         if len(columns) < 3:
             raise InputError(f"{path} line {number} must have tab-separated columns, got {line[:40]!r}")

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vln_clip.errors import InputError
+from vln_clip.reading import loads
 from vln_clip.records import NUM_VIEWS
 
 FORMAT = "vln_clip.features/1"
@@ -85,7 +86,7 @@ class StoreHeader:
         Raises:
             ValueError: it is something else.
         """
-        content = json.loads(text)
+        content = loads(text)
         if not isinstance(content, dict) or "encoder" not in content:
             raise ValueError("no header of features")
         known = {item.name: item.type for item in fields(cls)}
@@ -184,7 +185,7 @@ def read_tensors(path: Path, format_: str) -> tuple[StoreHeader, Tensor, tuple[s
             features = archive.get_tensor("features")
             lines = archive.get_tensor("viewpoints")
     except (SafetensorError, OSError) as error:
-        raise InputError(f"feature store must be complete, got {path} which cannot be read ({error})") from error
+        raise InputError(f"feature store must be complete, got {path} which cannot be read ({error!s:.200})") from error
     if not features.ndim or features.dtype not in (torch.float16, torch.float32, torch.float64):
         found = f"{features.dtype} of shape {tuple(features.shape)}".removeprefix("torch.")
         raise InputError(f"feature store must hold float16 or float32 features, got {found} in {path}")
@@ -198,7 +199,7 @@ def read_tensors(path: Path, format_: str) -> tuple[StoreHeader, Tensor, tuple[s
 def _parse_header(path: Path, metadata: dict[str, str]) -> StoreHeader:
     try:
         return StoreHeader.from_json(metadata["header"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         found = "none" if isinstance(error, KeyError) else f"a damaged one ({error})"
         raise InputError(
             f"feature store must have the header that says how the features came about, got {found} in {path}; "
@@ -237,7 +238,7 @@ class StoreWriter:
     def __enter__(self) -> "StoreWriter":
         with cannot_write(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            handle, name = tempfile.mkstemp(".tmp", f".{self.path.name}.", self.path.parent)
             self.temporary = Path(name)
             self.stream = os.fdopen(handle, "wb")
             self.stream.write(b"\0" * _HEADER_BYTES)

@@ -1,6 +1,5 @@
 """Other addresses than the table's: ``--source NAME=ADDRESS`` and the JSON file that ``$VLN_CLIP_SOURCES`` names."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.reading import read_json
 from vln_clip.sources.table import SOURCES, Source
 
 VARIABLE = "VLN_CLIP_SOURCES"
@@ -51,11 +51,9 @@ def _from_file() -> dict[str, str]:
     if not named:
         return {}
     try:
-        wanted = json.loads(Path(named).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{VARIABLE} must name a JSON file of addresses, got {named!r} which cannot be read: {error}"
-        ) from None
+        wanted = read_json(Path(named))
+    except InputError as error:
+        raise InputError(f"{VARIABLE} must name a JSON file of addresses, but: {error}") from None
     if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
         raise InputError(f'{named} must be a JSON object {{"R2R/R2R_train.json": "https://…"}}, got {wanted!r:.60}')
     _check(wanted, named)
