@@ -42,9 +42,11 @@ def open_page(tab, address):
     tab.wait_for_selector("body[data-ready=true]")
 
 
-def shown_ids(tab):
-    rows = tab.locator(".row")
-    return [row.get_attribute("data-id") for row in sorted(rows.all(), key=lambda row: row.bounding_box()["y"])]
+def wait_ids(tab, ids):
+    """Wait until the list shows these episodes from top to bottom; rows are made anew when it changes."""
+    rows = "[...document.querySelectorAll('.row')]"
+    order = "(a, b) => a.getBoundingClientRect().y - b.getBoundingClientRect().y"
+    wait_until(tab, f"{rows}.sort({order}).map((row) => row.dataset.id).join() === {','.join(ids)!r}")
 
 
 def heading(tab, agent=0):
