@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vln_clip.envs.episodes import EpisodeTable, in_order
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.ranks import ALONE, Ranks
 from vln_clip.records import NUM_HEADINGS, Pose, Prediction, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import SHORTEST, Agent, Feedback, greedy, roll_out, teacher_forced
+from vln_clip.sampler import in_order
 from vln_clip.tasks.metrics import Scores, score_indices, summarize
 
 EVALUATION_BATCH = 512  # evaluation keeps no gradients: larger batches than training, for speed alone

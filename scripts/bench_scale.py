@@ -157,7 +157,7 @@ def measure(folder: Path, size: int, iters: int) -> dict[str, float]:
 
     from vln_clip import config as configs
     from vln_clip import envdrop, setting
-    from vln_clip.envs.episodes import ShuffledSampler
+    from vln_clip.sampler import ShuffledSampler
 
     preset, device = configs.PRESETS["rxr"], setting.pick_device("cpu")
     started = time.perf_counter()

@@ -117,9 +117,9 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
 
     from vln_clip import config as configs
     from vln_clip import envdrop, setting
-    from vln_clip.envs.episodes import ShuffledSampler
     from vln_clip.features import open_store
     from vln_clip.paths import cache_dir
+    from vln_clip.sampler import ShuffledSampler
 
     device, preset = setting.pick_device(config.device), configs.PRESETS["r2r"]
     data = setting.open_setting(config.dataset, None, device, max_input=config.max_input)
@@ -211,7 +211,7 @@ def other_learners(learner: "FollowerLearner", batch_size: int) -> dict[str, Cal
     """Return an iteration of the speaker and one of back-translation; its unlabelled paths are those of training."""
     from vln_clip import config as configs
     from vln_clip import envdrop, setting
-    from vln_clip.envs.episodes import ShuffledSampler
+    from vln_clip.sampler import ShuffledSampler
 
     preset, table, world = configs.PRESETS["r2r"], learner.table, learner.world
     speaker = setting.build_speaker(learner.setting, preset.model, world.bank.width, seed=1)  # type: ignore[attr-defined]

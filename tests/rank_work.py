@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from tests import test_follower, test_speaker
 from vln_clip import envdrop
 from vln_clip.config import FollowerConfig
-from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.evaluation import walk_split
 from vln_clip.envs.paths import sample_paths
 from vln_clip.features import open_store
 from vln_clip.launch import launched
 from vln_clip.ranks import Ranks
 from vln_clip.rollout import greedy
+from vln_clip.sampler import ShuffledSampler
 from vln_clip.setting import open_setting
 
 PLAIN = {"dropout_p": 0.0, "feature_dropout_p": 0.0}

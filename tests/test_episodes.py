@@ -10,10 +10,11 @@ import torch
 from tests.golden import SHARED, needs_shared
 from tests.toy_world import path_item, toy_setting, toy_tables, write_graphs
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler, in_order
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.paths import count_hops, from_episodes, read_paths, sample_paths
 from vln_clip.errors import InputError
 from vln_clip.records import Episode
+from vln_clip.sampler import ShuffledSampler, in_order
 from vln_clip.tasks.datasets import read_split
 from vln_clip.tasks.split import place_on_graph
 from vln_clip.tasks.text import Vocabulary

@@ -9,10 +9,10 @@ from tests.toy_world import WIDTH, batch_of, blind_world, toy_setting, toy_table
 from vln_clip.agents.follower import Follower
 from vln_clip.config import FollowerConfig
 from vln_clip.envdrop import FollowerLearner
-from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.losses import imitation_loss
 from vln_clip.rollout import greedy, roll_out, teacher_forced
+from vln_clip.sampler import ShuffledSampler
 
 SMALL = {"angle_width": 8, "word_width": 8, "action_width": 6, "hidden_width": 16}
 

@@ -8,10 +8,10 @@ from tests.test_follower import count, learner
 from tests.toy_world import WIDTH, toy_setting
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.envdrop import BackTranslationLearner, SpeakerLearner
-from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.paths import sample_paths
 from vln_clip.losses import word_loss
 from vln_clip.records import Walk
+from vln_clip.sampler import ShuffledSampler
 
 SMALL = {"angle_width": 8, "word_width": 8, "hidden_width": 16}
 

@@ -17,8 +17,9 @@ from tests.toy_runs import World
 from tests.toy_world import toy_setting
 from vln_clip.columns import DamagedColumnsError, map_columns, write_columns
 from vln_clip.envs.compiled import compiled_table
-from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
+from vln_clip.sampler import ShuffledSampler
 from vln_clip.setting import open_setting
 from vln_clip.tasks import datasets, json_stream, storing
 from vln_clip.tasks.datasets import read_split, read_training

@@ -3,7 +3,7 @@
 The defaults of ``TrainConfig`` are the paper's R2R recipe; ``PRESETS`` holds what other data sets change.
 """
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vln_clip.errors import InputError
-
-
-def _require(good: bool, name: str, rule: str, found: object) -> None:
-    if not good:
-        raise InputError(f"--{name.replace('_', '-')} must be {rule}, got {found}")
+from vln_clip.run_config import RunConfig, require
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden_width", "word_width", "action_width", "angle_width"):
-            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
-        _require(self.hidden_width % 2 == 0, "hidden_width", "even", self.hidden_width)
-        _require(self.angle_width % 4 == 0, "angle_width", "a multiple of 4", self.angle_width)
+            require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+        require(self.hidden_width % 2 == 0, "hidden_width", "even", self.hidden_width)
+        require(self.angle_width % 4 == 0, "angle_width", "a multiple of 4", self.angle_width)
         for name in ("dropout", "feature_dropout", "speaker_dropout", "speaker_feature_dropout"):
-            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,12 @@ class FollowerConfig:
 
     def __post_init__(self) -> None:
         for name in ("iters", "batch_size", "max_action", "eval_every", "lr", "clip_norm"):
-            _require(0 < getattr(self, name) < inf, name, "positive", getattr(self, name))
+            require(0 < getattr(self, name) < inf, name, "positive", getattr(self, name))
         for name in ("ml_weight", "teacher_weight", "entropy_weight", "value_weight", "stop_reward", "progress_reward"):
-            _require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
-        _require(0 <= self.gamma <= 1, "gamma", "in [0, 1]", self.gamma)
-        _require(self.max_input >= 3, "max_input", "at least 3", self.max_input)
-        _require(self.train_batches >= 0, "train_batches", "0 or more", self.train_batches)
+            require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
+        require(0 <= self.gamma <= 1, "gamma", "in [0, 1]", self.gamma)
+        require(self.max_input >= 3, "max_input", "at least 3", self.max_input)
+        require(self.train_batches >= 0, "train_batches", "0 or more", self.train_batches)
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class SpeakerConfig:
 
     def __post_init__(self) -> None:
         for name in ("speaker_iters", "speaker_batch_size", "speaker_lr", "speaker_eval_every", "max_decode"):
-            _require(getattr(self, name) > 0, name, "positive", getattr(self, name))
+            require(getattr(self, name) > 0, name, "positive", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -155,18 +151,18 @@ class BackTranslationConfig:
 
     def __post_init__(self) -> None:
         for name in ("real_weight", "aug_weight"):
-            _require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
-        _require(self.bt_iters is None or self.bt_iters > 0, "bt_iters", "positive", self.bt_iters)
-        _require(self.bt_lr is None or self.bt_lr > 0, "bt_lr", "positive", self.bt_lr)
-        _require(self.bt_eval_every > 0, "bt_eval_every", "positive", self.bt_eval_every)
-        _require(0 <= self.bt_feature_dropout < 1, "bt_feature_dropout", "in [0, 1)", self.bt_feature_dropout)
-        _require(self.num_aug_paths is None or self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
+            require(0 <= getattr(self, name) < inf, name, "0 or more", getattr(self, name))
+        require(self.bt_iters is None or self.bt_iters > 0, "bt_iters", "positive", self.bt_iters)
+        require(self.bt_lr is None or self.bt_lr > 0, "bt_lr", "positive", self.bt_lr)
+        require(self.bt_eval_every > 0, "bt_eval_every", "positive", self.bt_eval_every)
+        require(0 <= self.bt_feature_dropout < 1, "bt_feature_dropout", "in [0, 1)", self.bt_feature_dropout)
+        require(self.num_aug_paths is None or self.num_aug_paths > 0, "num_aug_paths", "positive", self.num_aug_paths)
         if self.aug_paths is not None and self.num_aug_paths is not None:
             raise InputError("--aug-paths reads unlabelled paths and --num-aug-paths samples them; give one of the two")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(RunConfig):
     """Train a follower; with --bt a speaker and a back-translated follower too; evaluate and write the submission."""
 
     features: str = "clip_rn50x4"
@@ -184,14 +180,6 @@ class TrainConfig:
     """also train a speaker and go on with back-translation and environmental dropout"""
     blind: bool = True
     """also train a follower that sees nothing, for comparison"""
-    name: str | None = None
-    """folder below --runs; by default made of data set, features and --bt"""
-    runs: Path = Path("runs")
-    """folder of all runs"""
-    seed: int = 1
-    """of weights, orders, dropout and sampling"""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, …; auto takes a GPU where there is one"""
     simulator: Literal["tables", "mattersim"] = "tables"
     """where candidates and moves come from: our compiled tables, or the module MatterSim where it can be imported"""
     cross_check: bool = False
@@ -199,12 +187,6 @@ class TrainConfig:
     precision: Literal["float32", "bf16"] = "float32"
     """of the matrix products in training; bf16 keeps weights, sums and validation in float32. For CPUs with AVX512_BF16
     or AMX and newer GPUs"""
-    deterministic: bool = False
-    """runs that are equal bit for bit, on a CPU: only algorithms that repeat, and as many threads as at the start"""
-    save_every_min: float = 10.0
-    """minutes between saves where validations are further apart; what is trained is the same"""
-    max_gradient_norm_factor: float | None = None
-    """stop where a gradient norm is more than so many times its median over 101 steps; by default at inf and nan"""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)
@@ -213,10 +195,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
-        _require(self.save_every_min >= 0, "save_every_min", "0 or more", self.save_every_min)
-        factor = self.max_gradient_norm_factor
-        _require(factor is None or factor > 1, "max_gradient_norm_factor", "above 1", factor)
+        super().__post_init__()
         if self.back_translation.aug_paths is not None and not self.bt:
             raise InputError("--aug-paths is for back-translation; add --bt or leave it out")
         if self.back_translation.pre_explore and not self.bt:
@@ -230,10 +209,6 @@ class TrainConfig:
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
         language = [] if self.language == "all" else [self.language]
         return "_".join([self.dataset, *language, safe] + ["bt"] * self.bt)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the configuration as JSON values, for files."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
 
 
 _R2R = TrainConfig(dataset="r2r")
@@ -310,31 +285,6 @@ class _DatasetOnly:
     dataset: str = "auto"
 
 
-def filled(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Return a saved configuration with the settings that came after it at their defaults, which change nothing."""
-    if not isinstance(saved, dict):
-        raise ValueError(f"it must be an object, got {type(saved).__name__}")
-    missing = {key: value for key, value in defaults.items() if key not in saved}
-    inner = {key: filled(saved[key], value) for key, value in defaults.items() if _are_objects(saved.get(key), value)}
-    return saved | missing | inner
-
-
-def _are_objects(*values: object) -> bool:
-    return all(isinstance(value, dict) for value in values)
-
-
-def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """Name the settings in which two saved configurations differ, with both values."""
-    differences = []
-    for key in sorted(ours.keys() | theirs.keys()):
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            differences += changed_fields(a, b, prefix)
-        elif a != b:
-            differences.append(f"{prefix}{key} is {a!r} now and was {b!r}")
-    return differences
-
-
 def from_json(cls: Any, values: dict[str, Any]) -> Any:
     """Build a flat configuration of a saved one; settings that no longer exist are an ``InputError``."""
     known = {f.name for f in fields(cls)}
@@ -342,9 +292,3 @@ def from_json(cls: Any, values: dict[str, Any]) -> Any:
     if unknown:
         raise InputError(f"the saved configuration has unknown settings {unknown}; it is of another version")
     return cls(**values)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, Path) else value

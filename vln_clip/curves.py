@@ -10,10 +10,11 @@ from typing import Any, cast
 import numpy as np
 from scipy import stats
 
-from vln_clip.config import TrainConfig, filled
+from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.reading import loads, read_bytes, read_json
 from vln_clip.run import CHECKPOINTS, FREE_SETTINGS, LAST, METRICS
+from vln_clip.run_config import filled
 
 SEED = "seed"
 PLAIN = (SEED, "dataset", "features")  # settings by which runs are compared

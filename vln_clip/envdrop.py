@@ -16,13 +16,14 @@ from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
 from vln_clip.divergence import Watch
-from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
 from vln_clip.losses import actor_critic_loss, imitation_loss, num_words, word_loss
 from vln_clip.ranks import ALONE, Ranks
 from vln_clip.records import Batch
 from vln_clip.rollout import Rollout, roll_out, sampled, teacher_forced
+from vln_clip.sampler import ShuffledSampler
 
 
 @dataclass

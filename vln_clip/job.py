@@ -40,7 +40,7 @@ class Job:
     """What every stage works with."""
 
     config: TrainConfig
-    run: Run
+    run: Run[TrainConfig]
     setting: Setting
     world: Navigation
     features: str
@@ -94,7 +94,7 @@ def criteria(job: Job) -> list[tuple[str, str]]:
     return [("", SUCCESS_RATE)] + [("_ndtw", NDTW)] * job.setting.dataset.is_multilingual
 
 
-def open_job(settings: TrainConfig, run: Run) -> Job:
+def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
     """Open data set, features and world of a run, and log what it is."""
     device = setting.pick_device(run.ranks.device or settings.device)
     run.ranks.require_rows("--batch-size", settings.follower.batch_size)

@@ -13,9 +13,9 @@ import torch
 from vln_clip import checkpoint, envdrop, files, log, paths, setting
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.products import has_fast_bfloat16, learning_in
+from vln_clip.config import TrainConfig
 from vln_clip.determinism import deterministic
 from vln_clip.divergence import Watch
-from vln_clip.envs.episodes import ShuffledSampler
 from vln_clip.envs.navigation import Navigation
 from vln_clip.errors import InputError
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
@@ -27,6 +27,7 @@ from vln_clip.results import (
     write_test_submission,
 )
 from vln_clip.run import Run
+from vln_clip.sampler import ShuffledSampler
 from vln_clip.setting import TRAIN, build_follower, build_speaker
 from vln_clip.stage import Best, Stage
 from vln_clip.training import run_stage
@@ -35,7 +36,7 @@ from vln_clip.validation import FollowerValidation, SpeakerValidation, validatio
 BEST_BLEU = "best_val_unseen_bleu"
 
 
-def train(run: Run) -> None:
+def train(run: Run[TrainConfig]) -> None:
     """Train, evaluate and write what a run is for."""
     settings, ranks = run.config, run.ranks
     if ranks.is_main:

@@ -4,18 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 
 from vln_clip import __version__, files
-from vln_clip.config import TrainConfig, changed_fields, filled
 from vln_clip.errors import InputError
 from vln_clip.events import Events, Sights
 from vln_clip.lock import FolderLock
 from vln_clip.log import logger
 from vln_clip.ranks import ALONE, Ranks
 from vln_clip.reading import loads, read_json, read_text
+from vln_clip.run_config import RunConfig, changed_fields, filled
 from vln_clip.signals import StopRequests
 
 LAST = "last"
@@ -26,7 +26,10 @@ EVENTS = "events"
 FREE_SETTINGS = ("name", "runs", "device", "simulator", "cross_check", "save_every_min", "max_gradient_norm_factor")
 
 
-class Run:
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
+class Run(Generic[ConfigT]):
     """The folder ``runs/<name>``: configuration, metrics, TensorBoard events, checkpoints, results.
 
     While it is open and not finished no other process can open it. Of several ranks the first one opens it and
@@ -40,7 +43,7 @@ class Run:
         InputError: it was trained with another configuration, another process has it, or it cannot be written to.
     """
 
-    def __init__(self, config: TrainConfig, ranks: Ranks = ALONE) -> None:
+    def __init__(self, config: ConfigT, ranks: Ranks = ALONE) -> None:
         self.config, self.folder, self.ranks = config, config.runs / config.run_name, ranks
         self.stops = StopRequests()
         self._events = Events(self.folder / EVENTS)
@@ -66,7 +69,7 @@ class Run:
             (self.folder / CHECKPOINTS).is_dir() or self.results_file.is_file()
         ):  # else nothing was trained yet
             try:
-                theirs = filled(cast(dict[str, Any], read_json(saved)), TrainConfig().to_json())
+                theirs = filled(cast(dict[str, Any], read_json(saved)), type(config)().to_json())
                 free = {key: ours[key] for key in FREE_SETTINGS}
                 differences = changed_fields(ours, theirs | free)
             except ValueError as error:
@@ -142,7 +145,7 @@ def _is_later(line: str, stage: str, iteration: int) -> bool:
     return bool(row.get("stage") == stage and row["iteration"] > iteration)
 
 
-def describe_start(config: TrainConfig, device: torch.device, features: str) -> None:
+def describe_start(config: RunConfig, device: torch.device, features: str) -> None:
     """Log what a stranger needs to know to repeat the run."""
     logger.info("command: %s", " ".join(sys.argv))
     versions = f"vln_clip {__version__}{_commit()}, torch {torch.__version__}"

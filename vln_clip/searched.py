@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vln_clip.agents.speaker import Speaker
-from vln_clip.envs.episodes import EpisodeTable, in_order
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import Walks, walk_scores
 from vln_clip.envs.exploration import exploration, walk_through
 from vln_clip.envs.navigation import Navigation
@@ -17,6 +17,7 @@ from vln_clip.envs.search import Candidates, Searcher, search
 from vln_clip.envs.search_states import align_left
 from vln_clip.log import logger
 from vln_clip.rescoring import AVERAGES, GRID_ALPHAS, Weighting, choose, speaker_log_prob
+from vln_clip.sampler import in_order
 from vln_clip.searching import ALPHA, Search, load_speaker
 from vln_clip.setting import LoadedFollower
 from vln_clip.tasks.metrics import SUCCESS_RATE, Scores, summarize

@@ -67,7 +67,7 @@ class Progress:
 class Snapshots:
     """Saves and restores one stage of a run."""
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Run[Any], stage: Stage) -> None:
         self._run, self._stage, self._ranks = run, stage, run.ranks
         self._last, self._previous = run.checkpoint(stage.name, LAST), run.checkpoint(stage.name, PREVIOUS)
         self._last_is_validated = False

@@ -33,6 +33,11 @@ class Best:
     sign: float = 1.0
 
 
+def constant(iteration: int) -> float:
+    """Keep the learning rate."""
+    return 1.0
+
+
 @dataclass
 class Stage:
     """One model being trained.
@@ -54,6 +59,7 @@ class Stage:
         ids: of the rows that a sampler draws, where they have any, by the sampler's name.
         ranks: who learn together.
         joint_generator: draws the same on all of them; None where one is alone: then ``generator`` does.
+        schedule: factor of the learning rates for the step that follows so many steps.
     """
 
     name: str
@@ -72,6 +78,12 @@ class Stage:
     ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ranks: Ranks = ALONE
     joint_generator: torch.Generator | None = None
+    schedule: Callable[[int], float] = constant
+
+    def set_learning_rate(self, iteration: int) -> None:
+        """Set the learning rates for the step after ``iteration`` steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.schedule(iteration)
 
     def random_state(self) -> dict[str, Tensor]:
         """Return where samplers and the generator stand that all ranks share; cheap enough for every step."""

@@ -24,26 +24,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_with(settings: config.TrainConfig, ranks: "Ranks") -> None:
     """Open the run's folder, train, and show the results."""
-    from vln_clip import recipe, signals
+    from vln_clip import recipe
     from vln_clip.report import print_results
-    from vln_clip.run import Run
+    from vln_clip.session import work_in_run
 
-    with ranks.together():
-        run = Run(settings, ranks)
-    try:
-        if ranks.from_main(run.results_file.is_file):
-            log.logger.info("%s is finished; another --name starts a new run", run.folder)
-        else:
-            with run.stops:
-                recipe.train(run)
-    except (Exception, signals.StopRequestedError):
-        if run.stops.requested is None:
-            raise
-        # Libraries turn what a signal raises in their midst into errors of their own.
-        log.logger.info("stopped by %s: the same command goes on with %s", run.stops.requested, run.folder)
-        raise SystemExit(signals.EXIT_STATUS) from None
-    finally:
-        run.close()
+    run = work_in_run(settings, ranks, recipe.train)
     if ranks.is_main:
         print_results(run.results_file)
 

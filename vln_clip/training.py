@@ -20,7 +20,7 @@ DIVERGED = "diverged"
 MOST_IDS = 4  # of a batch in a message
 
 
-def run_stage(run: Run, stage: Stage) -> None:
+def run_stage(run: Run[Any], stage: Stage) -> None:
     """Train a stage to its end, from its last checkpoint where there is one.
 
     Raises:
@@ -31,7 +31,7 @@ def run_stage(run: Run, stage: Stage) -> None:
         _run_stage(run, stage)
 
 
-def _run_stage(run: Run, stage: Stage) -> None:
+def _run_stage(run: Run[Any], stage: Stage) -> None:
     """Restore and train; signals are deferred."""
     snapshots = Snapshots(run, stage)
     done = snapshots.restore()
@@ -49,7 +49,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
 class _Training:
     """A stage being trained: how far it is, and what the clock says (which goes into no file that is compared)."""
 
-    def __init__(self, run: Run, stage: Stage, snapshots: Snapshots, done: Progress, bar: Bar) -> None:
+    def __init__(self, run: Run[Any], stage: Stage, snapshots: Snapshots, done: Progress, bar: Bar) -> None:
         self.run_, self.stage, self.snapshots, self.done, self.bar = run, stage, snapshots, done, bar
         self.task = bar.add_task(stage.name, total=stage.iters, completed=done.iteration, status="")
         self.saved_s = time.monotonic()
@@ -87,6 +87,7 @@ class _Training:
     def _learn(self) -> None:
         """Take one step."""
         before, begun_s = self.stage.random_state(), time.perf_counter()
+        self.stage.set_learning_rate(self.done.iteration)
         try:
             numbers = self.stage.learn()  # fetches its numbers, and so waits for the device
         except DivergedError as error:
@@ -133,7 +134,7 @@ def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:
     return "  ".join(f"{best.split} {best.metric} {found[best.split][best.metric]:.3f}" for best in stage.best)
 
 
-def _report(run: Run, stage: Stage, iteration: int, before: Mapping[str, Tensor], why: str) -> str:
+def _report(run: Run[Any], stage: Stage, iteration: int, before: Mapping[str, Tensor], why: str) -> str:
     """Save what repeats a step that was not taken, and return the sentence about it.
 
     Args:

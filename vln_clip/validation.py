@@ -8,12 +8,13 @@ from torch import Tensor
 from vln_clip import glance
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.speaker import Speaker
-from vln_clip.envs.episodes import EpisodeTable, in_order
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import score_walks, walk_scores, walk_split
 from vln_clip.envs.navigation import Navigation
 from vln_clip.events import Sights
 from vln_clip.job import Job
 from vln_clip.losses import word_loss
+from vln_clip.sampler import in_order
 from vln_clip.setting import TRAIN, VALIDATION
 from vln_clip.tasks.bleu import corpus_bleu
 from vln_clip.tasks.metrics import NDTW, SDTW, SPL, SUCCESS_RATE, summarize

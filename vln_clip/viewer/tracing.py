@@ -9,12 +9,13 @@ from torch import Tensor
 
 from vln_clip.agents.follower import Follower, FollowerState
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.episodes import EpisodeTable, in_order
+from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.evaluation import EVALUATION_BATCH
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.errors import InputError
 from vln_clip.records import Batch, Episode, Observation, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import Rollout, greedy, roll_out
+from vln_clip.sampler import in_order
 from vln_clip.setting import LoadedFollower
 from vln_clip.tasks.metrics import score_indices
 from vln_clip.tasks.text import UNK, Vocabulary
