@@ -19,13 +19,13 @@ from vln_clip.config import (
     ModelConfig,
     SpeakerConfig,
     TrainConfig,
-    changed_fields,
     from_json,
     parse,
 )
 from vln_clip.envs.evaluation import score_walks, walk_split
 from vln_clip.errors import InputError
 from vln_clip.run import LAST, Run
+from vln_clip.run_config import changed_fields
 from vln_clip.stage import Best, Stage
 from vln_clip.training import run_stage
 
