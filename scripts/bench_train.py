@@ -1,4 +1,4 @@
-"""Measures training speed on real R2R: ``python scripts/bench_train.py [--json FILE] [--sweep]``.
+"""Measures training speed on real R2R: ``python scripts/bench_train.py [--json FILE] [--sweep [--plot FILE]]``.
 
 What is timed is what training does: a teacher-forced and a sampled rollout of 64 episodes each, backward, clip
 and step (RMSprop), an untrained policy, real instructions, random 640-d features. The share per observation step
@@ -54,6 +54,8 @@ class BenchConfig:
     """of the matrix products in training"""
     sweep: bool = False
     """measure instead what an iteration costs by batch size, number of scans and length of instructions"""
+    plot: Path | None = None
+    """of --sweep: also draw it (.png, .svg, .pdf)"""
     child: bool = False
     """measure in this process and print JSON (used internally)"""
 
@@ -64,7 +66,7 @@ def main() -> None:
     if config.child:
         print(json.dumps(measure(config)))
         return
-    if config.sweep:
+    if config.sweep or config.plot:
         from bench_sweep import sweep
 
         sweep(config)
@@ -175,15 +177,21 @@ def measure(config: BenchConfig) -> dict[str, float]:
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **{f"{name}_ms": 1e3 * median_s(learn, device, config.iters // 4) for name, learn in others.items()},
     }
-    a = torch.randn(1024, 1024, device=device)
-    figures["matmul_gflops"] = 2 * 1024**3 / min(timed(lambda: a @ a, device) for _ in range(20)) / 1e9
+    figures["matmul_gflops"] = matmul_gflops(device)
     if dtype is not None:
-        b = a.to(dtype)
-        figures["matmul_bf16_gflops"] = 2 * 1024**3 / min(timed(lambda: b @ b, device) for _ in range(20)) / 1e9
+        figures["matmul_bf16_gflops"] = matmul_gflops(device, dtype)
     peak = figures.get("matmul_bf16_gflops", figures["matmul_gflops"])
     figures["limit_ms_per_iteration"] = 2e3 * figures["gmac_per_iteration"] / peak
     figures["share_of_peak"] = figures["limit_ms_per_iteration"] / figures["ms_per_iteration"]
     return figures
+
+
+def matmul_gflops(device: "torch.device", dtype: "torch.dtype | None" = None) -> float:
+    """Return the speed of a large matrix product, in 1e9 floating-point operations per second."""
+    import torch
+
+    a = torch.randn(1024, 1024, device=device, dtype=dtype)
+    return 2 * 1024**3 / min(timed(lambda: a @ a, device) for _ in range(20)) / 1e9
 
 
 def iteration_cost(learner: "FollowerLearner", learn: Callable[[], object], config: BenchConfig) -> dict[str, float]:

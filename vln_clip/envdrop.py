@@ -20,7 +20,7 @@ from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
 from vln_clip.losses import actor_critic_loss, imitation_loss, num_words, word_loss
-from vln_clip.ranks import ALONE, Ranks
+from vln_clip.ranks import ALONE, Ranks, fetch
 from vln_clip.records import Batch
 from vln_clip.rollout import Rollout, roll_out, sampled, teacher_forced
 from vln_clip.sampler import ShuffledSampler
@@ -252,12 +252,6 @@ def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str
 def norm_name(part: str) -> str:
     """Return what the gradient norm of a part of a model, before clipping, is called."""
     return f"optimizer/{part}_gradient_norm"
-
-
-def fetch(numbers: dict[str, Tensor], ranks: Ranks = ALONE) -> dict[str, float]:
-    """Bring scalars, summed over ranks, from the device, all at once: each fetch waits for the device."""
-    values = ranks.sum(torch.stack([number.detach() for number in numbers.values()]))
-    return dict(zip(numbers, values.tolist(), strict=True))
 
 
 def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:

@@ -154,6 +154,12 @@ class Ranks:
 ALONE = Ranks()
 
 
+def fetch(numbers: dict[str, Tensor], ranks: Ranks = ALONE) -> dict[str, float]:
+    """Bring scalars, summed over ranks, from the device, all at once: each fetch waits for the device."""
+    values = ranks.sum(torch.stack([number.detach() for number in numbers.values()]))
+    return dict(zip(numbers, values.tolist(), strict=True))
+
+
 @contextmanager
 def _collective() -> Iterator[None]:
     """Turn what a backend raises when a peer has died into one exception."""

@@ -1,0 +1,88 @@
+"""The step that supervised tasks share: sums over ranks' shares, clipping, reading ahead, divergence."""
+
+import pytest
+import torch
+from torch import nn
+
+from vln_clip.divergence import DivergedError
+from vln_clip.sampler import ShuffledSampler
+from vln_clip.supervised import GRADIENT_NORM, Clip, LossSum, ReadAhead, SupervisedLearner
+
+VALUES = torch.tensor([1.0, 2.0, 3.0, 6.0])
+
+
+def learner(clip=Clip(), values=VALUES, lr=1.0):
+    """One weight w, loss of a row (w * value): gradient = mean of the values."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    batches = ReadAhead(ShuffledSampler(4, 4, seed=0), lambda rows: values[rows])
+
+    def loss(rows, data):
+        return LossSum(model(data[:, None]).sum(), torch.tensor(len(rows)), {"mean_value": data.sum()})
+
+    return SupervisedLearner(model, torch.optim.SGD(model.parameters(), lr), batches, loss, clip)
+
+
+def test_a_step_follows_the_mean_over_rows():
+    learn = learner()
+    found = learn()
+    # mean of 1, 2, 3, 6 is 3: that is the gradient, its norm, and minus the weight after a step of rate 1
+    assert found == {"loss": 0.0, "mean_value": 3.0, GRADIENT_NORM: 3.0}
+    assert learn.model.weight.item() == -3.0
+
+
+@pytest.mark.parametrize(("clip", "weight"), [(Clip(norm=1.5), -1.5), (Clip(value=0.1), -0.1), (Clip(norm=9.0), -3.0)])
+def test_gradients_are_clipped_by_norm_or_value_and_the_norm_before_is_told(clip, weight):
+    learn = learner(clip)
+    assert learn()[GRADIENT_NORM] == 3.0
+    assert learn.model.weight.item() == pytest.approx(weight)
+
+
+def test_reading_ahead_does_not_move_the_sampler_and_gives_every_batch_its_own_data():
+    loaded = []
+    plain, ahead = ShuffledSampler(10, 3, seed=1), ShuffledSampler(10, 3, seed=1)
+
+    def load(rows):
+        loaded.append(rows)
+        return rows * 2
+
+    batches = ReadAhead(ahead, load)
+    for _ in range(8):
+        rows, data = batches.next()
+        assert torch.equal(rows, plain.next())
+        assert torch.equal(data, rows * 2)
+        assert ahead.state()["cursor"] == plain.state()["cursor"]
+        assert torch.equal(ahead.state()["generator"], plain.state()["generator"])
+    batches._pool.shutdown()
+    assert len(loaded) == 9  # each of the 8 once, and the one that comes
+
+
+def test_a_sampler_that_was_put_back_is_followed():
+    sampler = ShuffledSampler(10, 3, seed=1)
+    state = sampler.state()
+    batches = ReadAhead(sampler, lambda rows: rows + 1)
+    first, _ = batches.next()
+    batches.next()
+    sampler.restore(state)
+    rows, data = batches.next()
+    assert torch.equal(rows, first)
+    assert torch.equal(data, first + 1)
+
+
+def test_what_fails_while_reading_ahead_is_raised_when_the_batch_is_wanted():
+    def load(rows):
+        if 9 in rows:
+            raise ValueError("row 9 is damaged")
+        return rows
+
+    batches = ReadAhead(ShuffledSampler(10, 5, seed=1), load)
+    with pytest.raises(ValueError, match="row 9 is damaged"):
+        for _ in range(2):
+            batches.next()
+
+
+def test_a_step_with_nan_is_not_taken():
+    learn = learner(values=VALUES * torch.nan)
+    with pytest.raises(DivergedError, match="loss is nan"):
+        learn()
+    assert learn.model.weight.item() == 0.0
