@@ -21,6 +21,7 @@ class Report:
         num_predictions: items in the file.
         problems: everything that a server would refuse, or not score as meant; empty for a valid file.
         warnings: what a server takes but may not be meant.
+        asked: what ``num_instructions`` counts, in words.
     """
 
     file: Path
@@ -28,6 +29,7 @@ class Report:
     num_predictions: int
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...] = ()
+    asked: str = "instructions"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -37,7 +39,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """Return the first line of the report."""
-        size = f"{self.num_predictions} predictions for {self.num_instructions} instructions"
+        size = f"{self.num_predictions} predictions for {self.num_instructions} {self.asked}"
         if not self.problems:
             return f"{self.file}: valid, {size}"
         counts = ", ".join(f"{kind}: {count}" for kind, count in self.counts.items())
@@ -69,7 +71,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole report for a JSON file."""
-        sizes = {"num_instructions": self.num_instructions, "num_predictions": self.num_predictions}
+        sizes = {f"num_{self.asked}": self.num_instructions, "num_predictions": self.num_predictions}
         found = {name: [asdict(p) for p in getattr(self, name)] for name in ("problems", "warnings")}
         return {"file": str(self.file), "valid": not self.problems, **sizes, "counts": self.counts, **found}
 
