@@ -4,13 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import multiprocessing
-import os
-import shutil
-import tempfile
-import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +11,7 @@ from PIL import Image
 
 from vln_clip.envs.demo.config import GENERATOR_VERSION, DemoConfig
 from vln_clip.envs.demo.house import CAMERA_M, House, make_house, viewpoint_id
+from vln_clip.envs.demo.making import Progress, draft_of, run_jobs
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.demo.rxr_files import write_rxr
 from vln_clip.envs.demo.world import PathRecord, World, plan_world
@@ -30,8 +24,6 @@ logger = logging.getLogger(__name__)
 ROTATION = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 NUM_DUPLICATES = 2
 _JPEG_QUALITY = 88
-
-Progress = Callable[[int, int], None]
 
 
 def build_demo(
@@ -46,24 +38,15 @@ def build_demo(
         workers: processes that draw the pictures; None takes the CPUs of this process.
         on_progress: called with (houses done, houses).
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
+    with draft_of(folder, is_complete) as draft:
         world = plan_world(config)
         _write_graphs(draft / "connectivity", config.seed, world)
         _write_paths(draft / "R2R", world)
         write_rxr(draft / "RxR", world.rxr)
         for house in world.houses:
             _image_folder(draft, house).mkdir(parents=True)
-        _draw_all(draft, config, world, workers or _num_cpus(), on_progress)
-        draft.chmod(0o755)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if not is_complete(folder):
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        jobs = [(_image_folder(draft, house), config.seed, house.number, config.face_px) for house in world.houses]
+        run_jobs(_draw_house, jobs, workers, on_progress)
 
 
 def demo_data(config: DemoConfig | None = None, on_progress: Progress | None = None) -> Path:
@@ -92,51 +75,18 @@ def is_complete(folder: Path) -> bool:
     return (folder / "connectivity" / "scans.txt").exists()
 
 
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _image_folder(folder: Path, house: House) -> Path:
     return folder / "scans" / house.scan / "matterport_skybox_images"
 
 
-def _draw_all(folder: Path, config: DemoConfig, world: World, workers: int, on_progress: Progress | None) -> None:
-    """Draw the skyboxes of every house, in processes where there is more than one worker."""
-    total = len(world.houses)
-    jobs = [(_image_folder(folder, house), config.seed, house.number, config.face_px) for house in world.houses]
-    if workers == 1 or total == 1:
-        _count((_draw_house(*job) for job in jobs), total, on_progress)
-        return
-    # Forked processes start at once; drawing needs neither torch nor a device.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(min(workers, total), mp_context=context) as pool:
-            futures = [pool.submit(_draw_house, *job) for job in jobs]
-            try:
-                _count((future.result() for future in as_completed(futures)), total, on_progress)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-
-def _count(done: Iterable[int], total: int, on_progress: Progress | None) -> None:
-    """Run through the jobs and report progress."""
-    for index, _ in enumerate(done, start=1):
-        if on_progress:
-            on_progress(index, total)
-
-
-def _draw_house(folder: Path, seed: int, number: int, face_px: int) -> int:
-    """Draw the skyboxes of one house and return its number."""
+def _draw_house(folder: Path, seed: int, number: int, face_px: int) -> None:
+    """Draw the skyboxes of one house."""
     house = make_house(seed, number)
     scene = make_scene(house)
     for index, name in enumerate(house.viewpoint_ids):
         for face, image in enumerate(render_skybox(scene, index, face_px)):
             file = folder / f"{name}_skybox{face}_sami.jpg"
             Image.fromarray(image).save(file, quality=_JPEG_QUALITY, subsampling=0)
-    return number
 
 
 def _write_graphs(folder: Path, seed: int, world: World) -> None:

@@ -1,10 +1,11 @@
-"""A small ray-caster: the six skybox faces seen from a point inside a house.
+"""A small ray-caster: the six skybox faces, or one picture in a free direction, from a point inside a house.
 
 Walls and furniture are boxes, upright cylinders and ellipsoids tested only inside the rectangle that they can
-cover on a face, against a depth buffer, nearest first; floor and ceiling are planes. Shading is in ``shading``.
+cover on a picture, against a depth buffer, nearest first; floor and ceiling are planes. Shading is in ``shading``.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from vln_clip.envs.demo.palette import WALL
 from vln_clip.envs.demo.shading import CEILING_ID, FLOOR_ID, Surfaces, shade
 
 _NEAR_M = 0.02
+_NOT_ZERO = np.float32(1e-7)  # rays are divided by
 # Axes of each face in world coordinates: to the right in the image, down in the image, forward.
 # The local frame of every pose is x-right, y-down, z-forward with forward = +y; faces are up, back, left,
 # forward, right, down as the skybox numbers them.
@@ -40,13 +42,36 @@ class Scene:
     house: House
     walls: np.ndarray  # (M, 4) footprints of walls
     rooms: np.ndarray  # (N,) room of each solid, -1 where it belongs to none
+    things: np.ndarray  # (N,) thing of the house that each solid is part of, -1 for walls
     surfaces: Surfaces
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What the rays of one picture meet first.
+
+    Attributes:
+        eye: where the rays start, (3,) float32 metres.
+        rays: directions, (H, W, 3) float32, 1 along the direction of view.
+        depth_m: distances along the direction of view, (H, W) float32.
+        hit: solid that each ray meets, or FLOOR_ID or CEILING_ID, (H, W) int32.
+    """
+
+    eye: np.ndarray
+    rays: np.ndarray
+    depth_m: np.ndarray
+    hit: np.ndarray
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Return where the rays end, (H, W, 3) metres."""
+        return self.eye + self.rays * self.depth_m[..., None]
 
 
 def make_scene(house: House) -> Scene:
     """Collect the solids of a house."""
     walls = wall_rects(house.plan)
-    shapes, lows, highs, colors, materials, rooms = [], [], [], [], [], []
+    shapes, lows, highs, colors, materials, rooms, things = [], [], [], [], [], [], []
     for x0, y0, x1, y1 in walls:
         shapes.append(BOX)
         lows.append((x0, y0, 0.0))
@@ -54,7 +79,8 @@ def make_scene(house: House) -> Scene:
         colors.append((230, 230, 230))
         materials.append(WALL)
         rooms.append(-1)
-    for thing in house.things:
+        things.append(-1)
+    for index, thing in enumerate(house.things):
         for solid in thing.solids:
             shapes.append(solid.shape)
             lows.append(solid.low)
@@ -62,6 +88,7 @@ def make_scene(house: House) -> Scene:
             colors.append(solid.rgb)
             materials.append(solid.material)
             rooms.append(thing.room)
+            things.append(index)
     low, high = np.array(lows, dtype=np.float32), np.array(highs, dtype=np.float32)
     surfaces = Surfaces(
         plan=house.plan,
@@ -71,7 +98,7 @@ def make_scene(house: House) -> Scene:
         rgb=np.array(colors, dtype=np.float32) / 255,
         materials=np.array(materials),
     )
-    return Scene(house, walls, np.array(rooms), surfaces)
+    return Scene(house, walls, np.array(rooms), np.array(things), surfaces)
 
 
 def render_skybox(scene: Scene, index: int, face_px: int) -> np.ndarray:
@@ -96,6 +123,35 @@ def skybox_range(scene: Scene, index: int, face_px: int) -> np.ndarray:
     return depth * np.linalg.norm(rays, axis=-1)
 
 
+def cast_picture(scene: Scene, solids: np.ndarray, eye: np.ndarray, axes: np.ndarray, size_px: tuple[int, int]) -> Cast:
+    """Cast the rays of one picture.
+
+    Args:
+        scene: the house.
+        solids: indices of what can be hit, from ``solids_around`` the eye.
+        eye: a point inside the house, ``CAMERA_M`` over the floor, (3,) float32 metres.
+        axes: rows right, down and forward in world coordinates, (3, 3) float32, at right angles; forward has length 1,
+            the others the tangents of half the field of view.
+        size_px: height and width, even.
+    """
+    right, down, forward = axes
+    down_ramp, right_ramp = ((2 * np.arange(px, dtype=np.float32) + 1) / px - 1 for px in size_px)
+    rays = right_ramp[None, :, None] * right + down_ramp[:, None, None] * down + forward
+    rays[rays == 0] = _NOT_ZERO
+    upward = rays[..., 2]
+    depth = np.where(upward > 0, CEILING_M - CAMERA_M, -CAMERA_M) / upward
+    hit = np.where(upward > 0, CEILING_ID, FLOOR_ID).astype(np.int32)
+    cast = Cast(eye, rays, depth.astype(np.float32), hit)
+    _draw_solids(scene.surfaces, solids, axes, cast)
+    return cast
+
+
+def shade_picture(scene: Scene, cast: Cast) -> np.ndarray:
+    """Color what the rays of a picture meet, (H, W, 3) uint8 RGB."""
+    rgb = shade(scene.surfaces, cast.points.reshape(-1, 3), cast.hit.reshape(-1), cast.eye)
+    return rgb.reshape(*cast.hit.shape, 3)
+
+
 def _cast(scene: Scene, index: int, face_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cast the rays of a skybox.
 
@@ -103,23 +159,15 @@ def _cast(scene: Scene, index: int, face_px: int) -> tuple[np.ndarray, np.ndarra
         The eye (3,); rays (6, S, S, 3); how far along each ray the first surface is, (6, S, S); what it is, (6, S, S).
     """
     eye = np.array([*scene.house.points[index], CAMERA_M], dtype=np.float32)
-    solids = np.nonzero(_maybe_visible(scene, eye[:2]))[0]
-    ramp = ((2 * np.arange(face_px, dtype=np.float32) + 1) / face_px - 1).astype(np.float32)
-    depth = np.empty((6, face_px, face_px), dtype=np.float32)
-    hit = np.empty((6, face_px, face_px), dtype=np.int32)
-    rays = np.empty((6, face_px, face_px, 3), dtype=np.float32)
-    for face in range(6):
-        right, down, forward = _FACES[face]
-        rays[face] = ramp[None, :, None] * right + ramp[:, None, None] * down + forward
-        upward = rays[face, ..., 2]
-        depth[face] = np.where(upward > 0, CEILING_M - CAMERA_M, -CAMERA_M) / upward
-        hit[face] = np.where(upward > 0, CEILING_ID, FLOOR_ID)
-        _draw_solids(scene.surfaces, solids, eye, face, rays[face], depth[face], hit[face])
+    solids = solids_around(scene, eye)
+    faces = [cast_picture(scene, solids, eye, axes, (face_px, face_px)) for axes in _FACES]
+    rays, depth, hit = (np.stack([getattr(face, name) for face in faces]) for name in ("rays", "depth_m", "hit"))
     return eye, rays, depth, hit
 
 
-def _maybe_visible(scene: Scene, eye: np.ndarray) -> np.ndarray:
-    """Return which solids stand in rooms that can be seen from a point, (N,) bool."""
+def solids_around(scene: Scene, eye: np.ndarray) -> np.ndarray:
+    """Return the indices of the solids that stand in rooms that can be seen from a point (2,) or (3,)."""
+    eye = eye[:2]
     seen = {-1}
     for index, room in enumerate(scene.house.plan.rooms):
         xs, ys = np.linspace(room.x0 + 0.1, room.x1 - 0.1, 12), np.linspace(room.y0 + 0.1, room.y1 - 0.1, 12)
@@ -127,20 +175,24 @@ def _maybe_visible(scene: Scene, eye: np.ndarray) -> np.ndarray:
         near = room.x0 - 0.6 < eye[0] < room.x1 + 0.6 and room.y0 - 0.6 < eye[1] < room.y1 + 0.6
         if near or not blocked(np.repeat(eye[None], len(spots), axis=0), spots, scene.walls).all():
             seen.add(index)
-    return np.isin(scene.rooms, list(seen))
+    return np.nonzero(np.isin(scene.rooms, list(seen)))[0]
 
 
-def _rectangles(low: np.ndarray, high: np.ndarray, face: int, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pixels that boxes can cover on a face, (N, 4) columns and rows, and their nearest depth (N,).
+def _rectangles(
+    low: np.ndarray, high: np.ndarray, axes: np.ndarray, size_px: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels that boxes can cover on a picture, (N, 4) columns and rows, and their nearest depth (N,).
 
     Args:
         low: lower corners relative to the eye, (N, 3).
         high: upper corners relative to the eye, (N, 3).
-        face: number of the face.
-        size_px: edge of the face.
+        axes: right, down and forward as in ``cast_picture``.
+        size_px: height and width of the picture.
     """
     pick = (np.arange(8)[:, None] >> np.arange(3)) & 1  # (8, 3)
-    corners = np.where(pick[None] == 1, high[:, None], low[:, None]) @ _FACES[face].T  # (N, 8, 3)
+    corners = (
+        np.where(pick[None] == 1, high[:, None], low[:, None]) @ (axes / (axes**2).sum(axis=1, keepdims=True)).T
+    )  # (N, 8, 3)
     a, b = corners[:, _EDGES[:, 0]], corners[:, _EDGES[:, 1]]  # (N, 12, 3)
     gap = b[..., 2] - a[..., 2]
     share = np.clip((_NEAR_M - a[..., 2]) / np.where(np.abs(gap) < 1e-9, 1e-9, gap), 0, 1)[..., None]
@@ -151,24 +203,18 @@ def _rectangles(low: np.ndarray, high: np.ndarray, face: int, size_px: int) -> t
     flat = ends[..., :2] / np.maximum(ends[..., 2:], _NEAR_M * 0.5)  # (N, 24, 2)
     first = np.where(outside, np.inf, flat).min(axis=1)
     last = np.where(outside, -np.inf, flat).max(axis=1)
-    start = np.clip(np.floor((np.clip(first, -2, 2) + 1) / 2 * size_px - 0.5), 0, size_px)
-    stop = np.clip(np.ceil((np.clip(last, -2, 2) + 1) / 2 * size_px + 0.5), 0, size_px)
+    across = np.array(size_px[::-1])  # columns, then rows
+    start = np.clip(np.floor((np.clip(first, -2, 2) + 1) / 2 * across - 0.5), 0, across)
+    stop = np.clip(np.ceil((np.clip(last, -2, 2) + 1) / 2 * across + 0.5), 0, across)
     nearest = np.maximum(corners[..., 2].min(axis=1), 0)
     return np.concatenate([start, stop], axis=1).astype(int), nearest
 
 
-def _draw_solids(
-    surfaces: Surfaces,
-    solids: np.ndarray,
-    eye: np.ndarray,
-    face: int,
-    rays: np.ndarray,
-    depth: np.ndarray,
-    hit: np.ndarray,
-) -> None:
-    """Draw solids (indices) into the depth buffer (S, S) and the hit buffer (S, S) of a face."""
-    centers, halves = surfaces.centers[solids] - eye, surfaces.halves[solids]
-    rects, nearest = _rectangles(centers - halves, centers + halves, face, depth.shape[0])
+def _draw_solids(surfaces: Surfaces, solids: np.ndarray, axes: np.ndarray, cast: Cast) -> None:
+    """Draw solids (indices) into the depth buffer and the hit buffer of a picture."""
+    depth, hit, rays = cast.depth_m, cast.hit, cast.rays
+    centers, halves = surfaces.centers[solids] - cast.eye, surfaces.halves[solids]
+    rects, nearest = _rectangles(centers - halves, centers + halves, axes, depth.shape)
     for k in np.argsort(nearest, kind="stable"):
         x0, y0, x1, y1 = rects[k]
         if x1 <= x0 or y1 <= y0:

@@ -46,7 +46,7 @@ def shade(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray, eye: np.ndarr
         (P, 3) uint8 RGB.
     """
     normals = _normals(surfaces, points, hit)
-    rooms = _rooms_at(surfaces.plan, points[:, :2] + 0.12 * normals[:, :2])
+    rooms = rooms_at(surfaces.plan, points[:, :2] + 0.12 * normals[:, :2])
     material = np.where(hit >= 0, surfaces.materials[hit], -1)
     color = surfaces.rgb[hit].copy()
     for room_index, room in enumerate(surfaces.plan.rooms):
@@ -87,7 +87,7 @@ def _normals(surfaces: Surfaces, points: np.ndarray, hit: np.ndarray) -> np.ndar
     return normals.astype(np.float32)
 
 
-def _rooms_at(plan: FloorPlan, spots: np.ndarray) -> np.ndarray:
+def rooms_at(plan: FloorPlan, spots: np.ndarray) -> np.ndarray:
     """Return the room of each spot, (P,); the last room where a spot lies in none."""
     rooms = np.full(len(spots), len(plan.rooms) - 1)
     for index, room in enumerate(plan.rooms):

@@ -1,0 +1,77 @@
+"""Picking questions so that they cannot be answered without the picture, as VQA v2 does: balanced answers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vln_clip.envs.demo.pictures.asking import Candidate
+
+# Shares of the questions; yes/no, number and other come as often as in VQA v2, about 38, 12 and 50 %.
+SHARES: dict[str, float] = {
+    "presence": 0.12,
+    "is_color": 0.08,
+    "any_color": 0.07,
+    "is_room": 0.06,
+    "is_place": 0.03,
+    "beside": 0.02,
+    "count": 0.08,
+    "count_color": 0.04,
+    "color": 0.15,
+    "color_at": 0.04,
+    "where": 0.06,
+    "where_color": 0.05,
+    "room": 0.08,
+    "floor": 0.03,
+    "what": 0.07,
+    "closer": 0.02,
+}
+_MOST = 2  # how many times as often as the rarest answers of a topic its others may come
+
+
+def pick(rng: np.random.Generator, found: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Pick about ``count`` questions; fewer where there are not so many balanced ones.
+
+    Yes and no come equally often for each form and topic. Other answers fill up evenly: the rarer ones of a topic are
+    all taken before more of the common ones are.
+
+    Returns:
+        The questions in the order of their pictures.
+    """
+    forms: dict[str, list[Candidate]] = {form: [] for form in SHARES}
+    for index in rng.permutation(len(found)):
+        forms[found[index].form].append(found[index])
+    chosen: list[Candidate] = []
+    for form, share in SHARES.items():
+        chosen += _pick_form(forms[form], round(count * share))
+    return sorted(chosen, key=lambda candidate: (candidate.image_id, candidate.text))
+
+
+def _pick_form(found: list[Candidate], quota: int) -> list[Candidate]:
+    """Fill the quota of a form from (topic, answer) heaps, one of each at a time."""
+    topics: dict[str, dict[str, list[Candidate]]] = {}
+    for candidate in found:
+        topics.setdefault(candidate.topic, {}).setdefault(candidate.answer, []).append(candidate)
+    rounds: list[list[list[Candidate]]] = []
+    for topic in sorted(topics):
+        heaps = [topics[topic][answer] for answer in sorted(topics[topic])]
+        if set(topics[topic]) <= {"yes", "no"}:
+            heaps = heaps if len(heaps) == 2 else []
+            layers = [list(pair) for pair in zip(*heaps, strict=False)]
+        else:
+            layers = _layers(heaps)
+        rounds.append(layers)
+    chosen: list[Candidate] = []
+    for depth in range(max((len(layers) for layers in rounds), default=0)):
+        for layers in rounds:
+            if depth < len(layers) and len(chosen) < quota:
+                chosen += layers[depth]
+    return chosen
+
+
+def _layers(heaps: list[list[Candidate]]) -> list[list[Candidate]]:
+    """Return what is taken in each round: one of every answer while there are some of most answers."""
+    if len(heaps) < 2:
+        return []
+    typical = sorted(len(heap) for heap in heaps)[len(heaps) // 2]
+    deepest = min(max(len(heap) for heap in heaps), _MOST * typical)
+    return [[heap[depth] for heap in heaps if depth < len(heap)] for depth in range(deepest)]
