@@ -37,3 +37,6 @@ MAX_COORDINATE_M = 1e8
 
 # Compressed members of an archive of weights: the code of a TorchScript module, some 100 kB; tensors are never packed.
 MAX_CODE_BYTES = 1 << 26
+
+# One caption, or its words together. Those of COCO have up to 250 characters.
+MAX_CAPTION_CHARS = 10_000
