@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale, lstm_cell, step_linear
+from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, feature_scale, lstm_cell, step_linear
 from vln_clip.agents.recall import Recall
+from vln_clip.dropout import dropout
 from vln_clip.records import Observation
 
 ANGLES = 4  # sin and cos of heading and elevation; tiled to the angle width in the reference

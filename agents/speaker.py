@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import ANGLES, Attention
-from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, dropout, feature_scale
+from vln_clip.agents.nn import RaggedLSTM, attend, dot, drop_features, feature_scale
 from vln_clip.agents.products import linear
+from vln_clip.dropout import dropout
 from vln_clip.records import Walk
 
 

@@ -11,13 +11,11 @@ from vln_clip.agents.nn import (
     attend,
     dot,
     drop_features,
-    dropout,
     feature_scale,
-    keep_mask,
-    keep_probability,
     lstm_cell,
     step_linear,
 )
+from vln_clip.dropout import dropout, keep_mask, keep_probability
 
 
 def generator(seed=0):

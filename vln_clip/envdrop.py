@@ -12,10 +12,10 @@ import torch._dynamo  # every optimizer imports it when it is built, a second th
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import Follower
-from vln_clip.agents.nn import dropout
 from vln_clip.agents.speaker import Speaker, as_instruction
 from vln_clip.config import FollowerConfig
 from vln_clip.divergence import Watch
+from vln_clip.dropout import dropout
 from vln_clip.envs.episodes import EpisodeTable, ShuffledSampler
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.envs.navigation import Navigation
