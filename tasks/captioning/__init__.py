@@ -1,0 +1,1 @@
+"""Image captioning: annotation files, vocabulary and training tables, metrics, result files; no models here."""
