@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.captioner import build, grids, talkative
+from tests.captioner import build, grids, half_taught
 from vln_clip.errors import InputError
 from vln_clip.tasks.captioning.models import beam
 from vln_clip.tasks.captioning.models.beam import beam_search, length_divisor
@@ -50,14 +50,14 @@ PENALTIES = {
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("unknown", [None, 11])
-@pytest.mark.parametrize(("beam_size", "end", "seed"), [(5, 0.0, 0), (3, 2.0, 1), (12, 1.0, 2), (2, -2.0, 3)])
-def test_captions_are_those_of_the_plain_search(beam_size, end, seed, unknown, penalty):
-    model = talkative(seed=seed, end=end)
-    memory = model.encode(grids(5, seed))
+@pytest.mark.parametrize("unknown", [None, 9])
+@pytest.mark.parametrize(("beam_size", "seed"), [(5, 0), (3, 2), (12, 2), (2, 0)])
+def test_captions_are_those_of_the_plain_search(beam_size, seed, unknown, penalty):
+    model = half_taught(seed)
+    memory = model.encode(grids(4))
     found = beam_search(model, memory, beam_size, unknown=unknown, max_words=MAX_WORDS, length_penalty=penalty)
-    assert found.tokens.shape == found.log_prob.shape == (5, 1, MAX_WORDS)
-    for image in range(5):
+    assert found.tokens.shape == found.log_prob.shape == (4, 1, MAX_WORDS)
+    for image in range(4):
         words, score = plain_beam_search(model, memory[image : image + 1], beam_size, unknown, PENALTIES[penalty])
         assert found.tokens[image, 0].tolist() == padded(words)
         total = found.log_prob[image, 0].sum().item()
@@ -66,16 +66,16 @@ def test_captions_are_those_of_the_plain_search(beam_size, end, seed, unknown, p
 
 def test_images_say_different_things_and_end_at_different_words():
     """The comparison above would be worth little otherwise."""
-    model = talkative(seed=1, end=2.0)
-    tokens = beam_search(model, model.encode(grids(5, 1)), 3, unknown=None, max_words=MAX_WORDS).tokens[:, 0]
+    model = half_taught()
+    tokens = beam_search(model, model.encode(grids()), 3, unknown=None, max_words=MAX_WORDS).tokens[:, 0]
     assert len({tuple(row) for row in tokens.tolist()}) >= 3
     assert len(set((tokens != 0).sum(1).tolist())) >= 2
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 2])
 def test_a_beam_of_one_is_greedy(seed):
-    model = talkative(seed=seed, end=1.0)
-    memory = model.encode(grids(6, seed))
+    model = half_taught(seed)
+    memory = model.encode(grids())
     wanted = greedy(model, memory, MAX_WORDS)
     found = beam_search(model, memory, 1, unknown=None, max_words=MAX_WORDS)
     assert found.tokens.tolist() == wanted.tokens.tolist()
@@ -83,11 +83,11 @@ def test_a_beam_of_one_is_greedy(seed):
 
 
 def test_a_caption_does_not_depend_on_the_batch_it_sits_in():
-    model = talkative(seed=1, end=2.0)
-    memory = model.encode(grids(6, 1))
-    together = beam_search(model, memory, unknown=11, max_words=MAX_WORDS)
+    model = half_taught()
+    memory = model.encode(grids(6))
+    together = beam_search(model, memory, unknown=9, max_words=MAX_WORDS)
     for image in range(6):
-        alone = beam_search(model, memory[image : image + 1], unknown=11, max_words=MAX_WORDS)
+        alone = beam_search(model, memory[image : image + 1], unknown=9, max_words=MAX_WORDS)
         assert alone.tokens.tolist() == together.tokens[image : image + 1].tolist()
 
 
@@ -162,8 +162,8 @@ def test_a_beam_that_never_ends_is_taken_at_the_last_word():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_taking_settled_images_out_of_the_batch_changes_nothing(share, monkeypatch):
-    model = talkative(seed=1, end=2.0)
-    memory = model.encode(grids(7, 1))
+    model = half_taught()
+    memory = model.encode(grids(7))
     wanted = beam_search(model, memory, 3, unknown=None, max_words=MAX_WORDS)
     monkeypatch.setattr(beam, "TAKE_SHARE", share)
     found = beam_search(model, memory, 3, unknown=None, max_words=MAX_WORDS)
