@@ -15,7 +15,7 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
 PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
 PROGRAMS |= {"validation", "glance", "curves_figure", "replay", "recipe", "choosing"}
-PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer"}
+PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer", "vqa", "caption", "image_grids"}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},

@@ -246,7 +246,10 @@ def test_no_image_is_one_learned_cell():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 3, 4, 4), r"grid must be \(2, 5, h, w\), one of the encoder's width for each question, got \(2, 3, 4, 4\)"),
+        (
+            (2, 3, 4, 4),
+            r"grid must be \(2, 5, h, w\), one of the encoder's width for each question, got \(2, 3, 4, 4\)",
+        ),
         ((1, 5, 4, 4), r"grid must be \(2, 5, h, w\).*got \(1, 5, 4, 4\)"),
         ((2, 5, 16), r"grid must be \(2, 5, h, w\).*got \(2, 5, 16\)"),
         ((2, 5, 9, 4), "grid must be at most pad_to = 8 cells high and wide, got 9 × 4"),

@@ -321,7 +321,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "PartialState | None") -> None:
     """Extract this process's share, and put the output together where that can be done."""
-    from vln_clip.setting import pick_device  # which imports this module
+    from vln_clip.devices import pick_device
 
     default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
     device = default if config.device in (None, "auto") else pick_device(config.device)
