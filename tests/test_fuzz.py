@@ -12,7 +12,7 @@ from vln_clip import reading
 NUM_MUTANTS = 1000
 MOST_ENDED = 10
 # These read what is no file of theirs as nothing, on purpose, or report all that is wrong with it.
-NEVER_REFUSE = {"features_note", "submission_r2r", "submission_rxr", "submission_habitat"}
+NEVER_REFUSE = {"features_note", "submission_r2r", "submission_rxr", "submission_habitat", "results_vqa", "results_gqa"}
 
 
 @pytest.fixture(params=CASES)
