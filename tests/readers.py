@@ -1,5 +1,5 @@
 """Every reader of files, by name."""
 
-from tests import readers_data, readers_features, readers_world
+from tests import readers_caption, readers_data, readers_features, readers_world
 
-CASES = readers_data.CASES | readers_features.CASES | readers_world.CASES
+CASES = readers_data.CASES | readers_features.CASES | readers_world.CASES | readers_caption.CASES
