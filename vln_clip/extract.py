@@ -25,7 +25,7 @@ from vln_clip.encoders.base import Crop
 from vln_clip.envs.render import NUM_FACES, load_skybox, panorama_views
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, check_width, dataset_key, find_store, open_store, split_name
-from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, row_shape
+from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, estimate_s, row_shape
 from vln_clip.features.flags import Flags
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
@@ -208,7 +208,11 @@ def demo_features(
     """
     key, source = dataset_key("demo", data), source or Skyboxes()
     panoramas = list_panoramas(data, name)
-    encoder, reason = affordable_encoder(name, panoramas, source, device, DEMO_LIMIT_S)
+
+    def seconds(encoder: Encoder) -> float:
+        return estimate_s(encoder, panoramas, source, Options(), DEMO_LIMIT_S)
+
+    encoder, reason = affordable_encoder(name, seconds, device, DEMO_LIMIT_S)
     if encoder is None:
         width = pooled_width(name)
         log.logger.warning(

@@ -8,6 +8,7 @@ import torch
 import tyro
 
 from vln_clip import log, paths
+from vln_clip.devices import pick_device
 from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.errors import InputError
 from vln_clip.features.flags import Flags
@@ -22,7 +23,6 @@ from vln_clip.features.images import list_images
 from vln_clip.features.job import launched, tell_size
 from vln_clip.features.parts import IMAGES, begun_parts, check_output
 from vln_clip.features.recipes import OWN, Recipe, recipe_for
-from vln_clip.setting import pick_device
 
 if TYPE_CHECKING:
     from accelerate import PartialState

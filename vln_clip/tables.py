@@ -30,6 +30,18 @@ COLUMNS = {  # metric: heading, factor, digits
     "sdtw": ("SDTW %", 100.0, 1),
     "cls": ("CLS %", 100.0, 1),
     "dtw": ("DTW m", 1.0, 1),
+    "accuracy": ("accuracy %", 100.0, 2),
+    "accuracy_yes/no": ("yes/no %", 100.0, 2),
+    "accuracy_number": ("number %", 100.0, 2),
+    "accuracy_other": ("other %", 100.0, 2),
+    "accuracy_binary": ("binary %", 100.0, 2),
+    "accuracy_open": ("open %", 100.0, 2),
+    "BLEU-1": ("B@1", 100.0, 1),
+    "BLEU-4": ("B@4", 100.0, 1),
+    "METEOR": ("METEOR", 100.0, 1),
+    "ROUGE-L": ("ROUGE-L", 100.0, 1),
+    "CIDEr": ("CIDEr", 100.0, 1),
+    "SPICE": ("SPICE", 100.0, 1),
 }
 WIDTH = 170  # columns where the output is no terminal
 SMALLEST_P = 0.001

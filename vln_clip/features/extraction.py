@@ -223,11 +223,15 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def affordable_encoder(
-    name: str, panoramas: Sequence[Panorama], source: Source, device: torch.device | str, limit_s: float
+    name: str, seconds: Callable[[Encoder], float], device: torch.device | str, limit_s: float
 ) -> tuple[Encoder | None, str]:
     """Return an encoder with its weights where extraction takes at most ``limit_s`` here, else None and why not.
 
-    The time is taken with random weights, so that nothing is fetched in vain.
+    Args:
+        name: of the encoder.
+        seconds: estimates how long extraction takes; called with random weights, so that nothing is fetched in vain.
+        device: where it runs.
+        limit_s: that it may take.
     """
     check_name(name)
     if name.partition(":")[0] == "pixels":
@@ -237,7 +241,7 @@ def affordable_encoder(
             create_encoder(name, True)
         except InputError:
             return None, "neither are its weights (the network is switched off)"
-    total_s = estimate_s(create_encoder(name, False, device), panoramas, source, Options(), limit_s)
+    total_s = seconds(create_encoder(name, False, device))
     if total_s > limit_s:
         return None, f"extracting them would take about {total_s / 60:.0f} minutes on this machine"
     try:

@@ -196,7 +196,7 @@ class GridStore:
     def _maps(self, name: str) -> Tensor:
         if name not in self._open:
             header, features, keys = read_tensors(self.path / name, GRID_FORMAT)
-            header = replace(header, pictures=self.header.pictures)  # a file's are those of its scan
+            header = replace(header, pictures=self.header.pictures, stand_in_for=self.header.stand_in_for)
             if keys != self.keys[name] or header != self.header:
                 raise InputError(f"{self.path / name} must be the file that {_INDEX} tells of, got another one")
             first = next(iter(self._open.values()), features)

@@ -21,7 +21,7 @@ DEMO_SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class VqaConfig(RunConfig):
-    """Train a model that answers questions about images, and one that never sees them; evaluate; write the test file."""
+    """Train a model that answers questions about images, and one that never sees them; evaluate both."""
 
     features: str = "clip_rn50x4"
     """encoder, or a folder of grid features (NAME.grid or those of other programs)"""

@@ -12,7 +12,7 @@ from vln_clip import log, paths
 from vln_clip.envs.demo.pictures import demo_pictures
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.grid import GridReader
-from vln_clip.image_grids import GridsWanted, find_grids
+from vln_clip.image_grids import DEMO, GridsWanted, find_grids
 from vln_clip.tasks.vqa.answers import normalize_label
 from vln_clip.tasks.vqa.files import DATASETS as FILES
 from vln_clip.tasks.vqa.files import load_questions
@@ -128,17 +128,15 @@ class VqaData:
         if splits not in self._tables:
             questions = self.questions(splits)
             if self.grids is not None:
-                require_images(questions, self.grids, self.grids.header.source or self.config.features)
+                require_images(questions, set(self.grids.image_keys), self.grids.header.source or self.config.features)
             self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
         return self._tables[splits]
 
     @cached_property
     def grids(self) -> GridReader | None:
         """Return the grids of the images; None with ``--features none``."""
-        wanted = GridsWanted(
-            self.config.features, "vqa", self.folder, self.row.images, "demo" if self.is_demo else "vqa"
-        )
-        return find_grids(wanted, self.device)
+        preset = DEMO if self.is_demo else "vqa"
+        return find_grids(GridsWanted(self.config.features, preset, self.folder, self.row.images), self.device)
 
     @property
     def is_demo(self) -> bool:
