@@ -236,6 +236,10 @@ def test_a_text_file_gets_an_unknown_answer_first_where_it_has_none(tmp_path):
     assert vocabulary.unknown == 1
 
 
+def test_json_is_told_by_its_content_whatever_its_name(tmp_path):
+    assert AnswerVocabulary.read(saved(tmp_path, ["yes"], "answers.txt")).answers == ("yes",)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
