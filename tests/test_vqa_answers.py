@@ -70,6 +70,18 @@ def test_answers_are_normalized_as_the_official_evaluation_does(text, expected):
     assert normalize_answer(text) == expected
 
 
+@pytest.mark.parametrize("mark", ';/[]"{}()=+\\_-><@`,?!')
+def test_each_of_the_21_marks_is_deleted_beside_a_space_and_else_becomes_one(mark):
+    assert strip_punctuation(f"x{mark}y") == "x y"
+    assert strip_punctuation(f"x {mark}y") == "x y"
+    assert strip_punctuation(f"x{mark}y{mark} z") == "xy z"  # beside a space once: deleted everywhere
+
+
+@pytest.mark.parametrize("mark", "':&%$#*")
+def test_other_marks_stay(mark):
+    assert strip_punctuation(f"x{mark}y {mark}") == f"x{mark}y {mark}"
+
+
 def test_only_the_first_two_steps_touch_answers_of_annotators_in_the_openvqa_copy():
     assert normalize_punctuation("The two.\n") == "The two"
 
@@ -222,6 +234,10 @@ def test_a_text_file_gets_an_unknown_answer_first_where_it_has_none(tmp_path):
     vocabulary = AnswerVocabulary.read(saved(tmp_path, "yes\r\n<unk>\r\n", "answers.txt"))
     assert vocabulary.answers == ("yes", "<unk>")
     assert vocabulary.unknown == 1
+
+
+def test_json_is_told_by_its_content_whatever_its_name(tmp_path):
+    assert AnswerVocabulary.read(saved(tmp_path, ["yes"], "answers.txt")).answers == ("yes",)
 
 
 @pytest.mark.parametrize(

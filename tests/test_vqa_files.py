@@ -255,6 +255,17 @@ def test_splits_are_found_in_the_data_folder_and_can_be_taken_together(tmp_path,
     assert len(load_questions("vqa_lxmert", "minival", tmp_path)) == 2
 
 
+def test_visual_genome_may_use_a_number_of_vqa_for_another_image(tmp_path):
+    save_splits(tmp_path)
+    save(tmp_path / "VQA" / "VG_questions.json", question_file(question(1, 7) | {"question_id": 1001}, subtype=""))
+    save(tmp_path / "VQA" / "VG_annotations.json", annotation_file(annotation(1, 7, ("a",)) | {"question_id": 1001}))
+    found = load_questions("vqa", "train+vg", tmp_path)
+    assert [(question.question_id, question.image) for question in found] == [
+        (1001, "COCO_train2014_000000000001"),
+        (1001, "7"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("dataset", "splits", "message"),
     [

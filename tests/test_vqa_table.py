@@ -4,7 +4,7 @@ import torch
 from vln_clip.tasks.vqa.accuracy import vqa_accuracy
 from vln_clip.tasks.vqa.answers import normalize_mmf, soft_scores
 from vln_clip.tasks.vqa.questions import Question
-from vln_clip.tasks.vqa.table import QuestionTable
+from vln_clip.tasks.vqa.table import QuestionTable, best_answer
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import QuestionVocabulary
 
@@ -101,3 +101,24 @@ def test_a_table_on_another_device_is_the_same(table):
     assert moved.batch(torch.zeros(2, dtype=torch.int64, device="meta")).targets.shape == (2, 4)
     assert moved.image_keys == table.image_keys
     assert table.tokens.device.type == "cpu"
+
+
+def test_the_unknown_answer_is_never_the_best():
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]])
+    assert best_answer(logits).tolist() == [0, 1]
+    assert best_answer(logits, unknown=0).tolist() == [2, 1]
+    assert logits[0, 0] == 3.0  # left as they are
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device on this machine")
+def test_batches_on_a_cuda_device_wait_for_nothing(table):
+    moved, rows = table.to("cuda"), torch.arange(5, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = moved.batch(rows)
+        scores = moved.scores(rows, rows % 4)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    close(batch.targets.cpu(), TARGETS)
+    close(scores.cpu(), [TARGETS[row][row % 4] for row in range(5)])

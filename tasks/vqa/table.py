@@ -17,6 +17,19 @@ from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import MAX_QUESTION_WORDS, QuestionVocabulary
 
 
+def best_answer(logits: Tensor, unknown: int | None = None) -> Tensor:
+    """Return the index of the best answer of each question: (B, A) to (B,) int64.
+
+    Args:
+        logits: (B, A).
+        unknown: ``AnswerVocabulary.unknown``, which is never the answer.
+    """
+    if unknown is not None:
+        column = torch.arange(logits.shape[1], device=logits.device)
+        logits = logits.masked_fill(column == unknown, -torch.inf)
+    return logits.argmax(1)
+
+
 @dataclass(frozen=True)
 class QuestionBatch:
     """B questions.

@@ -84,10 +84,10 @@ class AnswerVocabulary:
         """
         content = read_bytes(path)
         begin = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if path.name.endswith((".txt", ".txt.gz")) or (begin not in (b"[", b"{") and not path.name.endswith(".json")):
-            answers = _lines(decode(content, path), path)
-        else:
+        if begin in (b"[", b"{") or path.name.endswith((".json", ".json.gz")):
             answers = _answers(parse_json(content, path), path)
+        else:
+            answers = _lines(decode(content, path), path)
         try:
             return cls(answers)
         except InputError as error:
