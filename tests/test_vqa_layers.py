@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM
 from vln_clip.tasks.vqa.models.layers import (
     AttentionPool,
     GuidedLayer,
     MultiHeadAttention,
     SelfAttentionLayer,
-    StdLayerNorm,
     padding_bias,
 )
 from vln_clip.tasks.vqa.models.movie import Movie, MovieBottleneck, SqueezeExcite
@@ -54,7 +54,7 @@ def copy_layer(ours, plain):
 
 
 def test_std_layer_norm_divides_by_the_unbiased_deviation_plus_epsilon():
-    norm = StdLayerNorm(2, eps=0.5).double()
+    norm = ReferenceNorm(2, eps=0.5).double()
     # Mean 2, deviations -1 and 1, unbiased variance 2 / (2 - 1): ±1 / (√2 + 0.5).
     wanted = 1 / (math.sqrt(2) + 0.5)
     torch.testing.assert_close(norm(torch.tensor([1.0, 3.0]).double()), torch.tensor([-wanted, wanted]).double())
@@ -62,7 +62,7 @@ def test_std_layer_norm_divides_by_the_unbiased_deviation_plus_epsilon():
 
 def test_std_layer_norm_of_equal_entries_is_zero_with_finite_gradients():
     x = torch.full((1, 3), 7.0, requires_grad=True)
-    y = StdLayerNorm(3)(x)
+    y = ReferenceNorm(3)(x)
     (y * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert y.tolist() == [[0, 0, 0]]
     assert x.grad.isfinite().all()
@@ -117,8 +117,8 @@ def test_guided_layer_looks_at_itself_then_at_its_guide():
 
 
 def test_layers_take_another_normalization():
-    layer = GuidedLayer(8, 2, 16, 0.1, StdLayerNorm)
-    assert [type(norm) for norm in layer.norms] == [StdLayerNorm] * 3
+    layer = GuidedLayer(8, 2, 16, 0.1, ReferenceNorm)
+    assert [type(norm) for norm in layer.norms] == [ReferenceNorm] * 3
 
 
 def test_attention_pool_weighs_with_a_network_of_two_layers():
@@ -246,7 +246,10 @@ def test_no_image_is_one_learned_cell():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 3, 4, 4), r"grid must be \(2, 5, h, w\), one of the encoder's width for each question, got \(2, 3, 4, 4\)"),
+        (
+            (2, 3, 4, 4),
+            r"grid must be \(2, 5, h, w\), one of the encoder's width for each question, got \(2, 3, 4, 4\)",
+        ),
         ((1, 5, 4, 4), r"grid must be \(2, 5, h, w\).*got \(1, 5, 4, 4\)"),
         ((2, 5, 16), r"grid must be \(2, 5, h, w\).*got \(2, 5, 16\)"),
         ((2, 5, 9, 4), "grid must be at most pad_to = 8 cells high and wide, got 9 × 4"),

@@ -13,6 +13,13 @@ from vln_clip.tasks.vqa.models.build import MODELS
 LN2 = math.log(2)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 def output(*branches):
     return VqaOutput(tuple(torch.tensor(branch) for branch in branches), None)
 
@@ -102,7 +109,7 @@ def test_a_shorter_run_goes_through_the_whole_schedule():
 
 def test_a_trained_image_encoder_learns_at_a_tenth_of_the_rate():
     encoder = nn.Conv2d(4, 3, 1)
-    model = build_vqa_model("pythia", 5, 3, 2, word_width=2, hidden_width=2, fusion_width=4, image_encoder=encoder)
+    model = build_vqa_model("pythia", 5, 3, 2, word_width=2, hidden_width=2, fusion_width=16, image_encoder=encoder)
     others, own = make_optimizer(model, RECIPES["pythia"]).param_groups
     assert (others["lr"], own["lr"]) == (1e-2, pytest.approx(1e-3))
     assert {id(p) for p in own["params"]} == {id(p) for p in encoder.parameters()}
