@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.test_vqa_layers import copy_attention, copy_layer
-from tests.test_vqa_models import TOKENS, C, build, grids
+from tests.toy_vqa import TOKENS, C, build, copy_attention, copy_layer, grids
 from vln_clip.normalization import ReferenceNorm
 
 PADDING = TOKENS == 0

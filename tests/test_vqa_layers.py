@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.toy_vqa import copy_attention, copy_layer
 from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM
 from vln_clip.tasks.vqa.models.layers import (
@@ -33,24 +34,6 @@ def _seeded():
 
 def randn(*shape):
     return torch.randn(*shape, dtype=torch.double)
-
-
-def copy_attention(ours, plain):
-    """Give a plain attention the weights of ours."""
-    parts = (ours.query, ours.key, ours.value)
-    with torch.no_grad():
-        plain.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        plain.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-    plain.out_proj.load_state_dict(ours.output.state_dict())
-
-
-def copy_layer(ours, plain):
-    copy_attention(ours.attention, plain.self_attn)
-    plain.linear1.load_state_dict(ours.feed_forward.hidden.state_dict())
-    plain.linear2.load_state_dict(ours.feed_forward.output.state_dict())
-    for i, norm in enumerate(ours.norms, 1):
-        nn.init.normal_(norm.weight)
-        getattr(plain, f"norm{i}").load_state_dict(norm.state_dict())
 
 
 def test_std_layer_norm_divides_by_the_unbiased_deviation_plus_epsilon():

@@ -3,19 +3,12 @@
 import pytest
 import torch
 
+from tests.toy_vqa import SIZES, TOKENS, A, C, V, build, grids
 from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models import RECIPES, build_vqa_model, make_optimizer, vqa_loss
 
-V, C, A = 12, 6, 5  # words, channels, answers
-ATTENTION = {"width": 16, "num_layers": 2, "num_heads": 2, "feed_forward_width": 32, "pool_width": 8}
-SIZES = {
-    "pythia": {"hidden_width": 16, "attention_width": 8, "fusion_width": 24, "text_width": 6},
-    "movie_mcan": ATTENTION | {"movie_width": 8, "num_movie_blocks": 2, "fusion_width": 20, "pad_to": 5},
-    "mcan_small": ATTENTION | {"fusion_width": 20},
-}
 BRANCHES = {"pythia": 1, "movie_mcan": 3, "mcan_small": 1}
 NAMES = list(SIZES)
-TOKENS = torch.tensor([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6], [7, 0, 0, 0, 0]])
 EMPTY = torch.zeros(1, 5, dtype=torch.int64)
 
 
@@ -24,14 +17,6 @@ def _seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-def build(name, **sizes):
-    return build_vqa_model(name, V, C, A, None, **{"word_width": 7, **SIZES[name], **sizes})
-
-
-def grids(*shape, dtype=torch.float32):
-    return torch.randn(*(shape or (3, C, 3, 4))).relu().to(dtype)
 
 
 @pytest.mark.parametrize("name", NAMES)
