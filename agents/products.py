@@ -46,11 +46,3 @@ def learning_in(dtype: torch.dtype | None, learn: Callable[[], dict[str, float]]
             return learn()
 
     return learn if dtype is None else learn_so
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Say whether a device multiplies bfloat16 faster than float32; False where this PyTorch cannot tell."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import tyro
 
-from vln_clip import log, setting
+from vln_clip import devices, log, setting
 from vln_clip.connectivity import NavTables
 from vln_clip.records import SUCCESS_RADIUS_M, Episode, Prediction
 from vln_clip.tasks.metrics import METRICS, Scores, score_indices, score_predictions
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     config = tyro.cli(BenchConfig, args=argv)
     dataset = setting.find_dataset(config.dataset)
-    data = setting.open_setting(dataset, [config.split], setting.pick_device("cpu"), words=())
+    data = setting.open_setting(dataset, [config.split], devices.pick_device("cpu"), words=())
     episodes, tables = data.splits[config.split].episodes, data.tables
     predictions = random_walks(episodes, tables) if config.predictions is None else read_predictions(config.predictions)
     distances = all_distances(episodes, tables)

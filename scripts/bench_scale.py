@@ -156,10 +156,10 @@ def measure(folder: Path, size: int, iters: int) -> dict[str, float]:
     import torch
 
     from vln_clip import config as configs
-    from vln_clip import envdrop, setting
+    from vln_clip import devices, envdrop, setting
     from vln_clip.sampler import ShuffledSampler
 
-    preset, device = configs.PRESETS["rxr"], setting.pick_device("cpu")
+    preset, device = configs.PRESETS["rxr"], devices.pick_device("cpu")
     started = time.perf_counter()
     file = folder / "data" / "RxR" / f"generated_{size}.jsonl"
     data = setting.open_setting("rxr", None, device, max_input=preset.follower.max_input, language="en", train=file)

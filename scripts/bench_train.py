@@ -99,11 +99,11 @@ def random_store(config: BenchConfig) -> Path:
     """Return a store of random features for every viewpoint of the data set, written once into the cache."""
     import numpy as np
 
-    from vln_clip import setting
+    from vln_clip import devices, setting
     from vln_clip.features.store import StoreHeader, write_store
     from vln_clip.paths import cache_dir
 
-    data = setting.open_setting(config.dataset, None, setting.pick_device("cpu"))
+    data = setting.open_setting(config.dataset, None, devices.pick_device("cpu"))
     path = cache_dir() / "bench" / f"random_{config.dataset}_{config.width}.safetensors"
     if config.width and not path.is_file():
         rng = np.random.default_rng(0)
@@ -118,12 +118,12 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
     import torch
 
     from vln_clip import config as configs
-    from vln_clip import envdrop, setting
+    from vln_clip import devices, envdrop, setting
     from vln_clip.features import open_store
     from vln_clip.paths import cache_dir
     from vln_clip.sampler import ShuffledSampler
 
-    device, preset = setting.pick_device(config.device), configs.PRESETS["r2r"]
+    device, preset = devices.pick_device(config.device), configs.PRESETS["r2r"]
     data = setting.open_setting(config.dataset, None, device, max_input=config.max_input)
     path = cache_dir() / "bench" / f"random_{config.dataset}_{config.width}.safetensors"
     world = data.world([open_store(path)] if config.width else [])

@@ -1,5 +1,6 @@
 """Every reader of files, by name."""
 
-from tests import readers_data, readers_features, readers_world
+from tests import readers_caption, readers_data, readers_features, readers_vqa, readers_world
 
-CASES = readers_data.CASES | readers_features.CASES | readers_world.CASES
+MODULES = (readers_caption, readers_data, readers_features, readers_vqa, readers_world)
+CASES = {name: case for module in MODULES for name, case in module.CASES.items()}

@@ -11,7 +11,7 @@ from tests.full_disk import limited_files
 from tests.test_follower import build, learner
 from tests.test_speaker import back_translation
 from tests.toy_world import toy_setting
-from vln_clip import checkpoint, setting
+from vln_clip import checkpoint, devices, setting
 from vln_clip.config import (
     PRESETS,
     BackTranslationConfig,
@@ -380,10 +380,10 @@ def test_auto_takes_r2r_where_it_is(tmp_path, monkeypatch, caplog):
 
 
 def test_an_unknown_device_is_bad_input():
-    assert setting.pick_device("cpu") == torch.device("cpu")
+    assert devices.pick_device("cpu") == torch.device("cpu")
     for name in ("gpu", "cuda:99"):
         with pytest.raises(InputError, match=f"--device must be auto, cpu or one of .* GPUs .*, got '{name}'"):
-            setting.pick_device(name)
+            devices.pick_device(name)
 
 
 def test_weights_depend_on_the_seed_alone(toy):

@@ -12,10 +12,10 @@ from vln_clip.__main__ import PROGRAMS as VERBS
 ROOT = Path(__file__).resolve().parents[1]
 MOUNTED = ("envs", "agents", "tasks", "connectivity")
 # Programs may import anything; the other lines are their shared wiring.
-PROGRAMS = {"train", "evaluate", "submit", "extract", "data", "mattersim", "scenes", "__main__"}
+PROGRAMS = {"train", "evaluate", "submit", "extract", "extract_images", "data", "mattersim", "scenes", "__main__"}
 PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
 PROGRAMS |= {"validation", "glance", "curves_figure", "replay", "recipe", "choosing"}
-PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer"}
+PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer", "vqa", "caption", "image_grids"}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vln_clip import recipe
+from vln_clip import devices
 from vln_clip.agents import products
 from vln_clip.agents.nn import RaggedLSTM, step_linear
-from vln_clip.agents.products import has_fast_bfloat16, learning_in, linear, product_dtype, products_in
+from vln_clip.agents.products import learning_in, linear, product_dtype, products_in
+from vln_clip.devices import has_fast_bfloat16
 from vln_clip.errors import InputError
 
 CPU = torch.device("cpu")
@@ -51,13 +52,13 @@ def test_nothing_is_rounded_outside_and_without_gradients():
 
 
 def test_a_device_without_bfloat16_refuses(monkeypatch):
-    assert recipe.product_type("float32", CPU) is None
+    assert devices.product_type("float32", CPU) is None
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, raising=False)
     assert not has_fast_bfloat16(CPU)
     with pytest.raises(InputError, match=r"--precision must be float32 on this cpu, got 'bf16': it has no bfloat16"):
-        recipe.product_type("bf16", CPU)
+        devices.product_type("bf16", CPU)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert recipe.product_type("bf16", CPU) == torch.bfloat16
+    assert devices.product_type("bf16", CPU) == torch.bfloat16
     assert products.learning_in(None, gradients) is gradients
 
 

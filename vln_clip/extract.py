@@ -8,10 +8,11 @@ in for networks in the demo world.
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import tyro
@@ -24,7 +25,8 @@ from vln_clip.encoders.base import Crop
 from vln_clip.envs.render import NUM_FACES, load_skybox, panorama_views
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, check_width, dataset_key, find_store, open_store, split_name
-from vln_clip.features.extraction import Options, Panorama, Precision, Source, affordable_encoder, row_shape
+from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, row_shape
+from vln_clip.features.flags import Flags
 from vln_clip.features.grid import GRID_SUFFIX
 from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
 from vln_clip.features.locate import cached_path, file_stem
@@ -225,68 +227,28 @@ def demo_features(
 
 
 @dataclass(frozen=True)
-class Config:
-    """Extract features of the 36 views of every viewpoint from skyboxes; the same command goes on where it stopped."""
+class Config(Flags):
+    """Extract features of the 36 views of every viewpoint from skyboxes; the same command goes on where it stopped.
 
-    encoder: Annotated[str, tyro.conf.arg(aliases=["--features"])]
-    """A name of the table, open_clip:ARCH/TAG, timm:NAME or pixels:WIDTH."""
+    With --grid --images FOLDER of image files instead, which has options of its own: --images FOLDER --help.
+    """
+
     dataset: str = "r2r"
     """Whose viewpoints; r2r, rxr and the like read $VLN_CLIP_DATA, demo and demo-rxr the generated world."""
     data: Path | None = None
     """Folder with connectivity and scans, in place of the data set's own."""
     scans: tuple[str, ...] = ()
     """Only these scans; none given means all."""
-    weights: Path | None = None
-    """Local weights: safetensors, a state dict, or an OpenAI .pt archive."""
-    out: Path | None = None
-    """File to write; by default the cache, where --features NAME finds it (some scans only: the working folder)."""
     format: Literal["store", "tsv", "hdf5"] = "store"
     """Format of the file where --out is not given."""
-    overwrite: bool = False
-    """Replace an output that was made in another way."""
-    device: str | None = None
-    """Device of the encoder; by default CUDA where there is one."""
-    workers: int | None = None
-    """Processes that read and render; by default 1 beside a CPU, all cores but one beside a GPU; 0 for threads."""
-    batch_size: Annotated[int | None, tyro.conf.arg(aliases=["--batch"])] = None
-    """Images per forward pass; by default 36 on a CPU, 256 on a GPU."""
-    precision: Precision = "auto"
-    """Type of the encoder's computation; auto is float16 on CUDA, float32 elsewhere."""
     channel_order: Literal["rgb", "bgr"] = "rgb"
     """bgr swaps red and blue as the released CLIP features had it."""
     normalize: Literal["none", "l2"] = "none"
     """l2 scales each view's features (of a grid: each cell's) to length 1."""
     crop: Crop | None = None
     """Crop policy; by default the encoder's own."""
-    image_size: tuple[int, int] | None = None
-    """Height and width of the encoder's input in pixels; by default its own."""
-    interpolation: Literal["bicubic", "bilinear"] | None = None
-    """How images are resized; by default the encoder's own way."""
     render_size: tuple[int, int] | None = None
     """Width and height of rendered views in pixels; by default 640 480 (pixels: 128 96)."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Type inside a store."""
-    grid: bool = False
-    """Keep maps (36, C, h, w) in a folder NAME.grid, one file per scan."""
-    shard: str | None = None
-    """I/N: only the I-th of N shares of the scans (from 1); who finishes last merges."""
-    merge: bool = False
-    """Only put finished parts together."""
-
-    def num_workers(self, device: str | torch.device) -> int:
-        """Return the number of worker processes."""
-        if self.workers is not None and self.workers < 0:
-            raise InputError(f"--workers must be at least 0, got {self.workers}")
-        return default_workers(device) if self.workers is None else self.workers
-
-    def share(self) -> tuple[int, int]:
-        """Return which share of the scans is wanted, from 0, and the number of shares."""
-        if self.shard is None:
-            return 0, 1
-        first, slash, last = self.shard.partition("/")
-        if not (slash and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise InputError(f"--shard must be I/N with I from 1 to N, e.g. 2/4, got {self.shard!r}")
-        return int(first) - 1, int(last)
 
     def options(self, device: str | torch.device) -> Options:
         """Return how views are encoded."""
@@ -297,6 +259,13 @@ class Config:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program."""
+    from vln_clip.extract_images import is_asked
+    from vln_clip.extract_images import main as extract_images
+
+    words = sys.argv[1:] if argv is None else argv
+    if is_asked(words):
+        extract_images(words)
+        return
     config = tyro.cli(Config, args=argv, prog="python -m vln_clip.extract", description=Config.__doc__)
     check_name(config.encoder)
     world = find_dataset(config.dataset).world
@@ -321,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "PartialState | None") -> None:
     """Extract this process's share, and put the output together where that can be done."""
-    from vln_clip.setting import pick_device  # which imports this module
+    from vln_clip.devices import pick_device
 
     default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
     device = default if config.device in (None, "auto") else pick_device(config.device)

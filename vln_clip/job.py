@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vln_clip import checkpoint, log, setting
+from vln_clip import checkpoint, devices, log, setting
 from vln_clip.checkpoint import Checkpoint
 from vln_clip.config import TrainConfig
 from vln_clip.envs import paths
@@ -96,7 +96,7 @@ def criteria(job: Job) -> list[tuple[str, str]]:
 
 def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
     """Open data set, features and world of a run, and log what it is."""
-    device = setting.pick_device(run.ranks.device or settings.device)
+    device = devices.pick_device(run.ranks.device or settings.device)
     run.ranks.require_rows("--batch-size", settings.follower.batch_size)
     if settings.bt:
         run.ranks.require_rows("--speaker-batch-size", settings.speaker.speaker_batch_size)

@@ -32,6 +32,12 @@ MAX_TRACE_BYTES = 1 << 28
 # One skybox image: a strip of six faces of 2,048 pixels has 25 million, one of 4,096 pixels 100 million.
 MAX_SKYBOX_PIXELS = 1 << 27
 
+# One photograph to be encoded: those of COCO have 0.3 million, of a large camera 100 million.
+MAX_IMAGE_PIXELS = 1 << 27
+
+# One array of features of an image, unpacked: a grid of 42 x 71 cells of 2,560 channels in float32 is 31 MB.
+MAX_ARRAY_BYTES = 1 << 28
+
 # Coordinates of viewpoints: the earth's surface in metres, and far from where float32 ends.
 MAX_COORDINATE_M = 1e8
 

@@ -12,12 +12,12 @@ import torch
 
 from vln_clip import checkpoint, envdrop, files, log, paths, setting
 from vln_clip.agents.follower import Follower
-from vln_clip.agents.products import has_fast_bfloat16, learning_in
+from vln_clip.agents.products import learning_in
 from vln_clip.config import TrainConfig
 from vln_clip.determinism import deterministic
+from vln_clip.devices import pick_device, product_type
 from vln_clip.divergence import Watch
 from vln_clip.envs.navigation import Navigation
-from vln_clip.errors import InputError
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.results import (
     BACK_TRANSLATED,
@@ -43,7 +43,7 @@ def train(run: Run[TrainConfig]) -> None:
         files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
     same: AbstractContextManager[None] = nullcontext()
     if settings.deterministic:
-        same = deterministic(run.folder, setting.pick_device(ranks.device or settings.device), ranks)
+        same = deterministic(run.folder, pick_device(ranks.device or settings.device), ranks)
     with same:
         train_and_evaluate(ranks.first_here(lambda: open_job(settings, run)))
     log.logger.info("results, submission and checkpoints are in %s", run.folder)
@@ -65,22 +65,6 @@ def train_and_evaluate(job: Job) -> None:
     with job.ranks.together():
         if job.ranks.is_main:
             files.save_json(job.run.results_file, results)
-
-
-def product_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return what training multiplies in by ``--precision``; None for the type of the weights.
-
-    Raises:
-        InputError: bfloat16 is no faster on this device.
-    """
-    if precision == "float32":
-        return None
-    if not has_fast_bfloat16(device):
-        raise InputError(
-            f"--precision must be float32 on this {device.type}, got {precision!r}: it has no bfloat16 products "
-            "(AVX512_BF16 or AMX on a CPU, compute capability 8.0 on a GPU), or this PyTorch does not say so"
-        )
-    return torch.bfloat16
 
 
 def follower_worlds(job: Job) -> dict[str, Navigation]:

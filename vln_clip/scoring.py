@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vln_clip import checkpoint, setting
+from vln_clip import checkpoint, devices, setting
 from vln_clip.config import PRESETS
 from vln_clip.connectivity import NavTables
 from vln_clip.context import BLIND, CONTEXT, NO_INSTRUCTION, Scored, context_rows, score_agent
@@ -108,7 +108,7 @@ def open_file(path: Path, options: Options) -> tuple[list[Prediction], Setting]:
         raise InputError(
             f"{error}; on {dataset} walks of viewpoints are scored here, positions of continuous agents in Habitat"
         ) from None
-    device, language = setting.pick_device("cpu"), options.language or ALL_LANGUAGES
+    device, language = devices.pick_device("cpu"), options.language or ALL_LANGUAGES
     data = setting.open_setting(dataset, [options.split], device, vocabulary=setting.NO_WORDS, language=language)
     if not options.allow_foreign:
         wanted = {episode.instr_id for episode in data.splits[options.split].episodes}
@@ -259,7 +259,7 @@ def common_dataset(paths: Sequence[Path], flag: str) -> str | None:
 def load(folder: Path, options: Options) -> LoadedFollower:
     """Open a checkpoint with the split, features and world that the options ask for."""
     dataset = None if options.dataset == "auto" else setting.find_dataset(options.dataset)
-    device = setting.pick_device(options.device)
+    device = devices.pick_device(options.device)
     simulator = (options.simulator, options.cross_check)
     wanted = (options.features, *simulator, options.language)
     return setting.load_follower(folder, dataset, [options.split], device, *wanted)

@@ -1,7 +1,5 @@
 """Opens what a program works with: the data set, its graphs, texts, features and worlds."""
 
-import ctypes
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,35 +39,6 @@ NO_WORDS = Vocabulary(())  # for work that reads no instruction
 def dataset_folder(dataset: str) -> Path:
     """Return the folder of a data set; the demo world is built where the cache lacks it."""
     return extract.demo_folder() if DATASETS[dataset].generated else data_dir()
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of ``--device``; ``auto`` takes a GPU where there is one."""
-    _keep_freed_memory()
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        usable = device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
-    except RuntimeError:
-        usable = False
-    if not usable:
-        gpus = torch.cuda.device_count()
-        raise InputError(f"--device must be auto, cpu or one of this machine's {gpus} GPUs (cuda:N), got {name!r}")
-    return device
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed; other C libraries go on as they are.
-
-    Else every large tensor is handed back to the kernel, which clears its pages for the next one: a sixth of
-    the time of an evaluation on a CPU.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(mmap_threshold, 2**30)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from vln_clip import checkpoint, files, log, setting
+from vln_clip import checkpoint, devices, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
 from vln_clip.searched import search_checkpoint
@@ -118,7 +118,7 @@ def _style(config: SubmitConfig, dataset: str, out: Path | None = None) -> tuple
 
 def _open(config: SubmitConfig, dataset: str, split: str) -> setting.Setting:
     """Open a split whose words nobody reads."""
-    device, language = setting.pick_device("cpu"), config.language or ALL_LANGUAGES
+    device, language = devices.pick_device("cpu"), config.language or ALL_LANGUAGES
     return setting.open_setting(dataset, [split], device, vocabulary=setting.NO_WORDS, language=language)
 
 
@@ -146,7 +146,7 @@ def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
 
 def write(config: SubmitConfig, path: Path) -> Report:
     """Let a checkpoint walk the split and write what it did."""
-    device, folder = setting.pick_device(config.device), setting.find_checkpoint(path)
+    device, folder = devices.pick_device(config.device), setting.find_checkpoint(path)
     wanted = open_search(config.decoding, folder)
     if config.dataset == "auto":
         dataset = checkpoint.load(folder).header["dataset"]

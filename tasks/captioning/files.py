@@ -13,6 +13,7 @@ from vln_clip.errors import InputError, unknown_name
 from vln_clip.limits import MAX_CAPTION_CHARS
 from vln_clip.reading import read_json
 from vln_clip.tasks.captioning.records import CaptionedImage
+from vln_clip.tasks.captioning.vocabulary import is_word
 from vln_clip.tasks.captioning.words import split_words
 
 logger = logging.getLogger(__name__)
@@ -143,9 +144,7 @@ def _karpathy(where: str, item: dict) -> CaptionedImage:
 
 def _tokens(where: str, tokens: object) -> tuple[str, ...]:
     """Check the words of a sentence; a word with white space inside could not be told apart in a caption."""
-    if not isinstance(tokens, list) or not all(
-        isinstance(t, str) and t and not any(map(str.isspace, t)) for t in tokens
-    ):
+    if not isinstance(tokens, list) or not all(map(is_word, tokens)):
         raise InputError(f"{where}: tokens must be a list of words without white space, got {tokens!r:.60}")
     if sum(map(len, tokens)) > MAX_CAPTION_CHARS:
         raise InputError(f"{where}: tokens must have at most {MAX_CAPTION_CHARS:,} characters together, got more")

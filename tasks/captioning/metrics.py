@@ -204,7 +204,8 @@ def _library(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"{LIBRARY}.{module}")
     except ImportError as error:
-        raise _AbsentError(f"the package {LIBRARY} is not there ({error}); {INSTALL}") from None
+        missing = (error.name or LIBRARY).partition(".")[0]
+        raise _AbsentError(f"the package {missing} is not there; {INSTALL}") from None
 
 
 def _cider(references: Texts, captions: Texts) -> Scored:

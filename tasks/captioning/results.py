@@ -100,5 +100,5 @@ def _group(path: Path, kind: str, rule: str, image_ids: list[int]) -> list[Probl
     if not image_ids:
         return []
     named = ", ".join(map(str, image_ids[:NUM_NAMED])) + (", …" if len(image_ids) > NUM_NAMED else "")
-    message = f"{rule}, got {len(image_ids):,} of another kind: {named}"
+    message = f"{rule}, got {len(image_ids):,} where it is not so: {named}"
     return [Problem(kind, message, str(path), tuple(map(str, image_ids)))]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -19,6 +20,11 @@ BYTE_PAIR_JOINT = "@@ "
 MAX_WORDS = 10_000_000
 
 
+def is_word(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that stays one word in a caption."""
+    return isinstance(value, str) and len(value.split()) == 1 and value == value.strip()
+
+
 class CaptionVocabulary:
     """Words with indices from 1; 0 begins, ends and pads captions, the last index is ``UNK``.
 
@@ -32,13 +38,16 @@ class CaptionVocabulary:
         """Take all words in the order of their indices.
 
         Raises:
-            InputError: a word is empty, no text or twice there, or ``UNK`` is not the last.
+            InputError: a word is twice there or no text without white space, or ``UNK`` is not the last.
         """
         self.words = tuple(words)
+        odd = next((word for word in self.words if not is_word(word)), None)
+        if odd is not None:
+            raise InputError(f"words of a caption vocabulary must be texts without white space, got {odd!r:.40}")
         self._index = {word: index for index, word in enumerate(self.words, 1)}
-        odd = next((word for word in self.words if not isinstance(word, str) or not word), None)
-        if odd is not None or len(self._index) != len(self.words):
-            raise InputError(f"words of a caption vocabulary must be different texts, got {odd!r:.40} or one twice")
+        if len(self._index) != len(self.words):
+            twice = next(word for place, word in enumerate(self.words, 1) if self._index[word] != place)
+            raise InputError(f"words of a caption vocabulary must be different, got {twice!r:.40} twice")
         if not self.words or self.words[-1] != UNK_WORD:
             raise InputError(f"the last word of a caption vocabulary must be {UNK_WORD}, got {self.words[-1:]!r:.60}")
         self.size = len(self.words) + 1

@@ -107,6 +107,25 @@ class Preprocess:
         return batch[..., top : top + self.size_px[0], left : left + self.size_px[1]]
 
 
+@dataclass(frozen=True)
+class Tap:
+    """Where in a ViT a grid is taken; the default is what ``Encoder.grid`` gives.
+
+    Attributes:
+        layer: block whose output is taken, counted from the end: -1 is the last one, -2 the one before.
+        ln_post: whether the tower's last norm is applied, in the tower itself to the class token only.
+        keep_cls: whether the class token comes along, which leaves no rectangle: the map is then (C, 1, 1 + h * w),
+            the class token first.
+    """
+
+    layer: int = -1
+    ln_post: bool = False
+    keep_cls: bool = False
+
+
+LAST = Tap()
+
+
 class Encoder(nn.Module):
     """What every encoder offers; subclasses fill the attributes and the two methods.
 
@@ -119,6 +138,8 @@ class Encoder(nn.Module):
         trainable: whether gradients reach weights; False for fixed functions.
         weights: where the weights come from, with a hash where there is a file; ``random`` for none.
         pooling: how ``pooled`` comes about, in words.
+        num_blocks: blocks of a ViT, whose tokens ``tapped_grid`` can give; 0 for other networks.
+        min_side_px: shortest side of an image of which a map has at least one cell.
     """
 
     name: str
@@ -129,6 +150,8 @@ class Encoder(nn.Module):
     trainable: bool = True
     weights: str = "random"
     pooling: str = ""
+    num_blocks: int = 0
+    min_side_px: int = 31
 
     def pooled(self, images: Tensor) -> Tensor:
         """Encode images as one vector each.
@@ -152,6 +175,33 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def tapped_grid(self, images: Tensor, tap: Tap) -> Tensor:
+        """Encode images as a map of vectors taken somewhere in a ViT.
+
+        Args:
+            images: as for ``grid``.
+            tap: where; other networks know the default only.
+
+        Returns:
+            (B, C, h', w') float32, or (B, C, 1, 1 + h' * w') with the class token.
+
+        Raises:
+            InputError: this encoder has no such place.
+        """
+        if tap != LAST:
+            raise InputError(
+                f"layer, ln_post and class token can be chosen for a ViT only, got {self.name} which is none; leave "
+                "--layer, --ln-post and --keep-cls out"
+            )
+        return self.grid(images)
+
+    def check_tap(self, tap: Tap) -> None:
+        """Raise ``InputError`` where a ViT has fewer blocks than a tap asks for."""
+        if self.num_blocks and not -self.num_blocks <= tap.layer <= -1:
+            raise InputError(
+                f"layer of {self.name} must be -{self.num_blocks} to -1, counted from the last block, got {tap.layer}"
+            )
+
     def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images so that the gradient of ``pooled`` reaches the last map that it is made of, and nothing more.
 
@@ -174,6 +224,11 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return ``pooled(images)``."""
         return self.pooled(images)
+
+
+def with_class_token(grid: Tensor, token: Tensor) -> Tensor:
+    """Put a class token before a map: (B, C, h, w) and (B, 1, C) to (B, C, 1, 1 + h * w)."""
+    return torch.cat([token.transpose(1, 2), grid.flatten(2)], 2)[:, :, None]
 
 
 def pool_from(grid: Tensor, pool: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import timm
 import torch
 from open_clip.model import _build_vision_tower  # the text tower is not wanted and costs seconds to initialise
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vln_clip.encoders.base import CLIP_MEAN, CLIP_STD, Crop, Encoder, Preprocess, pool_from, pool_from_block
+from vln_clip.encoders.base import (
+    CLIP_MEAN,
+    CLIP_STD,
+    LAST,
+    Crop,
+    Encoder,
+    Preprocess,
+    Tap,
+    pool_from,
+    pool_from_block,
+    with_class_token,
+)
+from vln_clip.encoders.towers import cut_patches, vit_grid
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -45,11 +58,26 @@ class ClipEncoder(Encoder):
         self.is_resnet = isinstance(visual, open_clip.model.ModifiedResNet)
         self.pooling = "attention pool" if self.is_resnet else "class token"
         self.grid_width = _grid_width(visual)
+        if self.trunk is not None:
+            _make_dynamic(self.trunk)
+        if isinstance(visual, open_clip.transformer.VisionTransformer):
+            self.num_blocks, self.min_side_px = visual.transformer.layers, max(visual.patch_size)
+        elif self.trunk is not None:
+            self.num_blocks = len(self.trunk.blocks)
+            self.min_side_px = max(self.trunk.patch_embed.patch_size)
+
+    @property
+    def trunk(self) -> timm.models.VisionTransformer | None:
+        """Return the ViT of timm inside the tower, None for other towers."""
+        trunk = getattr(self.visual, "trunk", None)
+        return trunk if isinstance(trunk, timm.models.VisionTransformer) else None
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the projected embedding, (B, D); see ``Encoder.pooled``."""
         if self.is_resnet:
             return self._attention_pool(self.grid(images))
+        if self.trunk is not None:
+            images = cut_patches(self.trunk, images)
         return functional_call(self.visual, self._tables(images), (images,))
 
     def _attention_pool(self, grid: Tensor) -> Tensor:
@@ -72,8 +100,17 @@ class ClipEncoder(Encoder):
 
     def grid(self, images: Tensor) -> Tensor:
         """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""
+        return self.tapped_grid(images, LAST)
+
+    def tapped_grid(self, images: Tensor, tap: Tap) -> Tensor:
+        """Return a map of a ViT's tokens; see ``Encoder.tapped_grid``."""
+        self.check_tap(tap)
+        if self.trunk is not None:
+            return vit_grid(self.name, self.trunk, images, tap)
+        if not self.num_blocks and tap != LAST:
+            return super().tapped_grid(images, tap)
         tables = {f"visual.{key}": table for key, table in self._tables(images).items()}
-        return functional_call(_LastMap(self.visual), tables, (images,))
+        return functional_call(_Map(self.visual, tap, self.num_blocks), tables, (images,))
 
     def _tables(self, images: Tensor) -> dict[str, Tensor]:
         """Return the ViT position table for the size of these images, nothing for other towers."""
@@ -84,16 +121,28 @@ class ClipEncoder(Encoder):
         return {"positional_embedding": resample_table(self.visual.positional_embedding, size, self.visual.grid_size)}
 
 
-class _LastMap(nn.Module):
-    """Ask a tower for its last intermediate map; a module, so that ``functional_call`` reaches its parameters."""
+class _Map(nn.Module):
+    """Ask a tower for one intermediate map; a module, so that ``functional_call`` reaches its parameters."""
 
-    def __init__(self, visual: nn.Module):
+    def __init__(self, visual: nn.Module, tap: Tap, num_blocks: int):
         super().__init__()
-        self.visual = visual
+        self.visual, self.tap, self.num_blocks = visual, tap, num_blocks
 
     def forward(self, images: Tensor) -> Tensor:
-        outputs: dict[str, Any] = self.visual.forward_intermediates(images, indices=1, intermediates_only=True)  # type: ignore
-        return outputs["image_intermediates"][-1]
+        options: dict[str, Any] = {"indices": 1}
+        if self.num_blocks:
+            options = {"indices": [self.num_blocks + self.tap.layer], "stop_early": True}
+            options |= {"normalize_intermediates": self.tap.ln_post, "output_extra_tokens": self.tap.keep_cls}
+        outputs: dict[str, Any] = self.visual.forward_intermediates(images, intermediates_only=True, **options)  # type: ignore
+        grid = outputs["image_intermediates"][-1]
+        return with_class_token(grid, outputs["image_intermediates_prefix"][-1]) if self.tap.keep_cls else grid
+
+
+def _make_dynamic(trunk: timm.models.VisionTransformer) -> None:
+    """Let a ViT take images of any size: what timm's option of this name does where timm builds the network itself."""
+    trunk.dynamic_img_size = True  # type: ignore[misc]
+    embed = trunk.patch_embed
+    embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, timm.layers.Format.NHWC
 
 
 def resample_table(

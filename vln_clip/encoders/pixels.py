@@ -40,6 +40,7 @@ class PixelsEncoder(Encoder):
     """
 
     trainable = False
+    min_side_px = CELL_PX
     table: Tensor
     projection: Tensor
     cell_projection: Tensor

@@ -8,7 +8,7 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from vln_clip.encoders.base import Crop, Encoder, Preprocess, pool_from, pool_from_block
+from vln_clip.encoders.base import LAST, Crop, Encoder, Preprocess, Tap, pool_from, pool_from_block, with_class_token
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -38,6 +38,9 @@ class TimmEncoder(Encoder):
         self.pooled_width = int(getattr(model, "head_hidden_size", model.num_features))  # type: ignore[arg-type]
         self.is_vit = isinstance(model, timm.models.VisionTransformer)
         self.pooling = "class token" if self.is_vit else "mean"
+        if self.is_vit:
+            self.num_blocks = len(model.blocks)  # type: ignore[arg-type]
+            self.min_side_px = max(model.patch_embed.patch_size)  # type: ignore[union-attr, arg-type]
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the features before the classifier, (B, D); see ``Encoder.pooled``."""
@@ -47,9 +50,18 @@ class TimmEncoder(Encoder):
         """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""
         if not hasattr(self.model, "forward_intermediates"):
             raise InputError(f"grid features need a network with intermediate maps, got {self.name} which has none")
-        # pre-activation networks end with a norm that belongs to the map; a ViT's belongs to the class token
-        options = {"indices": 1, "norm": not self.is_vit, "intermediates_only": True, "output_fmt": "NCHW"}
-        return self.model.forward_intermediates(self._cut(images), **options)[-1]  # type: ignore[operator]
+        if self.is_vit:
+            return self.tapped_grid(images, LAST)
+        # pre-activation networks end with a norm that belongs to the map
+        options = {"indices": 1, "norm": True, "intermediates_only": True, "output_fmt": "NCHW"}
+        return self.model.forward_intermediates(images, **options)[-1]  # type: ignore[operator]
+
+    def tapped_grid(self, images: Tensor, tap: Tap) -> Tensor:
+        """Return a map of a ViT's tokens; see ``Encoder.tapped_grid``."""
+        self.check_tap(tap)
+        if not self.is_vit:
+            return super().tapped_grid(images, tap)
+        return vit_grid(self.name, self.model, images, tap)  # type: ignore[arg-type]
 
     def pooled_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``pooled`` as a function of a map; see ``Encoder.pooled_with_map``."""
@@ -65,11 +77,38 @@ class TimmEncoder(Encoder):
         return pool_from(grid, model.forward_head)  # type: ignore[arg-type]
 
     def _cut(self, images: Tensor) -> Tensor:
-        """Leave out pixels at the right and bottom that fill no whole patch."""
-        if not self.is_vit:
-            return images
-        height, width = self.model.patch_embed.patch_size  # type: ignore[union-attr, misc]
-        return images[..., : images.shape[-2] // height * height, : images.shape[-1] // width * width]
+        return cut_patches(self.model, images) if self.is_vit else images  # type: ignore[arg-type]
+
+
+def vit_grid(name: str, model: timm.models.VisionTransformer, images: Tensor, tap: Tap) -> Tensor:
+    """Return the tokens of a block of timm's ViT as a map; see ``Encoder.tapped_grid``.
+
+    Args:
+        name: the encoder, for messages.
+        model: with ``dynamic_img_size``.
+        images: (B, 3, h, w) float32.
+        tap: which block, and what of it.
+    """
+    if tap.ln_post and isinstance(model.norm, nn.Identity):
+        raise InputError(f"ln_post needs a tower with a norm after its last block, got {name} which has none")
+    if tap.keep_cls and model.cls_token is None:
+        raise InputError(f"keep_cls needs a tower with a class token, got {name} which has none")
+    found: Any = model.forward_intermediates(
+        cut_patches(model, images),
+        indices=[len(model.blocks) + tap.layer],
+        norm=tap.ln_post,
+        return_prefix_tokens=tap.keep_cls,
+        stop_early=True,
+        output_fmt="NCHW",
+        intermediates_only=True,
+    )
+    return with_class_token(found[0][0], found[0][1][:, :1]) if tap.keep_cls else found[0]
+
+
+def cut_patches(model: timm.models.VisionTransformer, images: Tensor) -> Tensor:
+    """Leave out pixels at the right and bottom that fill no whole patch."""
+    height, width = model.patch_embed.patch_size
+    return images[..., : images.shape[-2] // height * height, : images.shape[-1] // width * width]
 
 
 def create(name: str, pretrained: bool | Path | str) -> Encoder:

@@ -33,7 +33,7 @@ _TSV_COLUMNS = 6
 _VFOV_DEG = 60
 _HDF5_HEADER = "vln_clip.header"
 # What h5py raises where a file is damaged; ValueError holds errors of Unicode, RuntimeError what is not implemented.
-_HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 
 Rows = Iterable[tuple[str, np.ndarray]]
 
@@ -174,7 +174,7 @@ def hdf5_keys(path: Path, archive: Any) -> tuple[str, ...]:
     try:
         keys = tuple(str(key) for key in archive)
         "\n".join(keys).encode()
-    except _HDF5_ERRORS as error:
+    except HDF5_ERRORS as error:
         raise InputError(
             f"{path} must list its viewpoints, but: {error!s:.200}; fetch or write the file again"
         ) from None
@@ -193,7 +193,7 @@ def hdf5_row(path: Path, archive: Any, key: str) -> np.ndarray:
         shape, dtype = tuple(getattr(data, "shape", ())), getattr(data, "dtype", np.dtype(object))
         fits = len(shape) == 2 and shape[0] == NUM_VIEWS and 0 < shape[1] <= MAX_FEATURE_WIDTH
         array = data[()] if fits and dtype.kind in "fiu" else None
-    except _HDF5_ERRORS as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: {key!r} cannot be read ({error}); fetch or write the file again") from error
     if array is None:
         found = f"{dtype} of shape {shape}" if shape else "a group or a single value"
@@ -284,7 +284,7 @@ def read_header(path: Path) -> StoreHeader | None:
         with open_hdf5(path, "r") as archive:
             try:
                 text = archive.attrs.get(_HDF5_HEADER)
-            except _HDF5_ERRORS as error:
+            except HDF5_ERRORS as error:
                 raise InputError(f"{path} must have attributes that can be read, but: {error!s:.200}") from None
         try:
             return StoreHeader.from_json(text) if isinstance(text, str) else None

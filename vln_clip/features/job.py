@@ -18,7 +18,7 @@ from vln_clip import log
 from vln_clip.encoders import Encoder
 from vln_clip.errors import InputError
 from vln_clip.features.extraction import Options, Panorama, Source, make_header
-from vln_clip.features.parts import Parts, is_grid, share_of
+from vln_clip.features.parts import PANORAMAS, Parts, Words, is_grid, share_of
 from vln_clip.features.pictures import joint_digest, picture_digests
 from vln_clip.features.pipeline import extract_rows
 from vln_clip.records import NUM_VIEWS
@@ -84,7 +84,7 @@ def extract_parts(
     mine = [panorama for panorama in panoramas if panorama.scan in scans]
     todo = [panorama for panorama in mine if panorama.scan in missing]
     with (
-        _progress(title, len(mine), len(mine) - len(todo)) as show,
+        progress_of(title, len(mine), len(mine) - len(todo)) as show,
         closing(extract_rows(encoder, todo, source, options, show, workers)) as rows,
     ):
         for scan, group in itertools.groupby(todo, key=lambda panorama: panorama.scan):
@@ -94,23 +94,24 @@ def extract_parts(
 
 
 @contextmanager
-def _progress(title: str, total: int, before: int) -> Iterator[Callable[[int], None]]:
-    """Show progress: a bar with views/s and remaining time, or a line now and then where there is no terminal."""
+def progress_of(title: str, total: int, before: int, words: Words = PANORAMAS) -> Iterator[Callable[[int], None]]:
+    """Show progress: a bar with pictures/s and remaining time, or a line now and then where there is no terminal."""
+    per_row, unit = (NUM_VIEWS, "views") if words == PANORAMAS else (1, words.rows)
     start_s = told_s = time.perf_counter()
     bar = log.progress()
     bar.disable |= int(os.environ.get("LOCAL_RANK", "0")) > 0  # one bar in one terminal
     with bar:
-        task = bar.add_task(title, total=total, completed=before, status="viewpoints")
+        task = bar.add_task(title, total=total, completed=before, status=words.rows)
 
         def show(done: int) -> None:
             nonlocal told_s
             now_s = time.perf_counter()
             speed = done / (now_s - start_s)
-            bar.update(task, completed=before + done, status=f"viewpoints, {speed * NUM_VIEWS:.1f} views/s")
+            bar.update(task, completed=before + done, status=f"{words.rows}, {speed * per_row:.1f} {unit}/s")
             if bar.disable and now_s - told_s > _STATUS_S:
                 told_s, left_min = now_s, (total - before - done) / speed / 60
-                rate = f"{speed * NUM_VIEWS:.1f} views/s, about {left_min:.0f} min left"
-                log.logger.info("%s: %d of %d viewpoints, %s", title, before + done, total, rate)
+                rate = f"{speed * per_row:.1f} {unit}/s, about {left_min:.0f} min left"
+                log.logger.info("%s: %d of %d %s, %s", title, before + done, total, words.rows, rate)
 
         yield show
 
@@ -129,7 +130,8 @@ def tell_size(parts: Parts, shape: tuple[int, ...]) -> None:
             "another --out"
         ) from error
     free_bytes = shutil.disk_usage(parts.out.parent).free
-    size = f"{count} viewpoints x {' x '.join(map(str, shape))} {parts.part_dtype} = {row_bytes * count / 1e9:.3g} GB"
+    per_row = f"{' x '.join(map(str, shape))} {parts.part_dtype}"
+    size = f"{count} {parts.words.rows} x {per_row} = {row_bytes * count / 1e9:.3g} GB"
     log.logger.info("%s: %s", parts.out, size)
     if parts_and_output > free_bytes:
         raise InputError(

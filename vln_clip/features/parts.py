@@ -1,6 +1,7 @@
 """Extraction that can be interrupted and shared out: each finished scan is a part beside the output.
 
-Parts are ``.<output name>.parts/<scan>.safetensors``; one appears when its scan is complete. Whoever finds all of
+Parts are ``.<output name>.parts/<scan>.safetensors``; one appears when its scan is complete. Image files have no
+scans: some hundreds of them in a row count as one. Whoever finds all of
 them puts the output together and removes the folder. Parts are never mixed: all have one header.
 """
 
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +28,18 @@ from vln_clip.features.store import (
     read_tensors,
 )
 from vln_clip.log import logger
+
+
+class Words(NamedTuple):
+    """What one part, its rows, one row's pieces and what rows are made from are called in messages."""
+
+    part: str
+    rows: str
+    pictures: str
+
+
+PANORAMAS = Words("scan", "viewpoints", "skybox images or poses")
+IMAGES = Words("part", "images", "image files")
 
 
 def is_grid(out: Path) -> bool:
@@ -58,6 +72,7 @@ class Parts:
         dtype: type inside a store.
         keys: the keys of each scan, scans and keys in the order of the output.
         pictures: digest of each scan's pictures (``features.pictures``); the header has their joint one.
+        words: for messages.
     """
 
     out: Path
@@ -65,6 +80,7 @@ class Parts:
     dtype: str
     keys: dict[str, list[str]]
     pictures: dict[str, str]
+    words: Words = PANORAMAS
 
     @property
     def folder(self) -> Path:
@@ -100,19 +116,20 @@ class Parts:
         try:
             header, features, keys = read_tensors(path, GRID_FORMAT if is_grid(self.out) else FORMAT)
         except InputError as error:
-            logger.warning(f"scan {scan} is done again, its part is damaged: {error}")
+            logger.warning(f"{self.words.part} {scan} is done again, its part is damaged: {error}")
             return False
         found = str(features.dtype).removeprefix("torch.")
         differences = replace(header, pictures=self.header.pictures).differences(self.header)
         differences += [f"dtype {found!r} instead of {self.part_dtype!r}"] if found != self.part_dtype else []
-        differences += [] if keys == tuple(self.keys[scan]) else ["other viewpoints"]
+        differences += [] if keys == tuple(self.keys[scan]) else [f"other {self.words.rows}"]
         if differences:
             raise InputError(
                 f"parts of one feature file must be made in one way, got {path} with {differences[0]}; go on with the "
                 f"options it was begun with, name another --out, or remove {self.folder}"
             )
         if _changed(header.pictures, self.pictures[scan]):
-            logger.warning(f"scan {scan} is done again: its skybox images or poses have changed since {path} was made")
+            what = f"{self.words.part} {scan} is done again"
+            logger.warning(f"{what}: its {self.words.pictures} have changed since {path} was made")
             return False
         return True
 
@@ -156,9 +173,9 @@ class Parts:
         differences = same.differences(self.header)
         wanted = [key for scan in self.keys.values() for key in scan]
         if sorted(keys) != sorted(wanted):
-            differences.append(f"{len(keys)} viewpoints instead of {len(wanted)} or other ones")
+            differences.append(f"{len(keys)} {self.words.rows} instead of {len(wanted)} or other ones")
         if _changed(header.pictures, self.header.pictures):
-            differences.append("features of other skybox images or poses than those that are here now")
+            differences.append(f"features of other {self.words.pictures} than those that are here now")
         return differences
 
     def merge(self, overwrite: bool = False) -> None:
@@ -184,7 +201,7 @@ class Parts:
         missing = self.missing()
         if missing:
             raise InputError(
-                f"all {len(self.keys)} scans must be extracted before their parts are merged, got "
+                f"all {len(self.keys)} {self.words.part}s must be extracted before their parts are merged, got "
                 f"{len(missing)} missing in {self.folder}, e.g. {missing[0]}; run the same command for them"
             )
 
@@ -245,12 +262,13 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.parts")
 
 
-def begun_parts(out: Path, keys: dict[str, list[str]]) -> Parts:
+def begun_parts(out: Path, keys: dict[str, list[str]], words: Words = PANORAMAS) -> Parts:
     """Return the parts that are there, whatever options they were made with: the first one speaks for all.
 
     Args:
         out: the output.
         keys: the keys of each scan.
+        words: for messages.
 
     Raises:
         InputError: there is none.
@@ -261,8 +279,10 @@ def begun_parts(out: Path, keys: dict[str, list[str]]) -> Parts:
     for header, features in begun.values():
         pictures = {scan: begun[scan][0].pictures if scan in begun else "" for scan in keys}
         dtype = str(features.dtype).removeprefix("torch.")
-        return Parts(out, replace(header, pictures=joint_digest(pictures)), dtype, keys, pictures)
-    raise InputError(f"--merge needs parts of {out}, got none in {folder}; extract scans first, with the same --out")
+        return Parts(out, replace(header, pictures=joint_digest(pictures)), dtype, keys, pictures, words)
+    raise InputError(
+        f"--merge needs parts of {out}, got none in {folder}; extract {words.part}s first, with the same --out"
+    )
 
 
 def share_of(keys: Mapping[str, Sequence[str]], index: int, count: int) -> list[str]:

@@ -109,7 +109,7 @@ def _batched_rows(
 
     try:
         for images in _batches(panoramas, prepared, prepare, device, options.batch):
-            waiting.append(_to_host(encode_images(encoder, images, options)))
+            waiting.append(to_host(encode_images(encoder, images, options)))
             yield from rows(2 if on_gpu else 0)
     except InputError:
         yield from rows(0)  # what was on its way may be the end of a scan
@@ -134,7 +134,7 @@ def _batches(
             yield held
 
 
-def _to_host(features: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+def to_host(features: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """Start copying features into this machine's memory; they are there when the event has happened."""
     if features.device.type != "cuda":
         return features.cpu(), None

@@ -51,6 +51,10 @@ class StoreHeader:
         source: data set or file.
         pictures: digest of the skyboxes and camera rotations (``features.pictures``).
         stand_in_for: encoder that these features stand in for.
+        preset: name of the recipe by which image files were encoded, ``own`` for another one; empty for views.
+        exif: ``applied`` where image files were turned as their EXIF data says, ``ignored`` where not.
+        layer: where in a ViT the map was taken; empty for the last map of another network.
+        channels: mean and standard deviation that were taken off the input's channels.
         libraries: versions of the libraries used.
     """
 
@@ -68,6 +72,10 @@ class StoreHeader:
     source: str = ""
     pictures: str = ""
     stand_in_for: str = ""
+    preset: str = ""
+    exif: str = ""
+    layer: str = ""
+    channels: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -128,10 +128,14 @@ class CaptionTransformer(nn.Module):
 
     def decode(self, memory: Tensor, tokens: Tensor, noise: RepeatableDropout | None = None) -> Tensor:
         """Score the next word after each word of whole captions: ``forward`` from the memory (B, N, D) on."""
+        return self.words(self.states(memory, tokens, noise))
+
+    def states(self, memory: Tensor, tokens: Tensor, noise: RepeatableDropout | None = None) -> Tensor:
+        """Return what ``words`` scores the next words from, (B, S, L, D)."""
         x = self._embed_words(tokens, 0, noise)
         for layer in self._decoder_layers():
             x = layer(x, layer.image.keys_and_values(memory), noise=noise)
-        return self.words(self.decoder_norm(x))
+        return self.decoder_norm(x)
 
     def begin(self, memory: Tensor, num_captions: int, max_words: int) -> DecoderState:
         """Return the state before the first word of ``num_captions`` captions of each image."""

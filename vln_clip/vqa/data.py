@@ -1,0 +1,201 @@
+"""What a VQA run reads: questions of every split, vocabularies, image grids; and which data set it is of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vln_clip import log, paths
+from vln_clip.envs.demo.pictures import demo_pictures
+from vln_clip.errors import InputError, unknown_name
+from vln_clip.features.grid import GridReader
+from vln_clip.image_grids import GridsWanted, find_grids
+from vln_clip.tasks.vqa.answers import normalize_label
+from vln_clip.tasks.vqa.files import DATASETS as FILES
+from vln_clip.tasks.vqa.files import load_questions
+from vln_clip.tasks.vqa.glove import initial_vectors, read_word_vectors
+from vln_clip.tasks.vqa.questions import Question, require_images
+from vln_clip.tasks.vqa.table import QuestionTable
+from vln_clip.tasks.vqa.vocabulary import MORE_THAN, AnswerVocabulary
+from vln_clip.tasks.vqa.words import QuestionVocabulary
+from vln_clip.vqa.config import VqaConfig
+
+AUTO = "auto"
+WORD_WIDTH = 300  # of every model of the paper
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set of questions.
+
+    Attributes:
+        files: row of ``tasks.vqa.files.DATASETS``.
+        train: splits to learn from, as ``load_questions`` takes them.
+        val: split that validates and is scored.
+        test: splits without public answers, for which files are written.
+        images: folders of images, in the data folder.
+        style: of the result files.
+        vocabulary: splits whose answers make up the vocabulary.
+        more_than: an answer must be that of more questions than this.
+    """
+
+    files: str
+    train: str
+    val: str
+    test: str
+    images: tuple[str, ...]
+    style: str
+    vocabulary: str
+    more_than: int = MORE_THAN
+
+
+_COCO = ("COCO/images/train2014", "COCO/images/val2014", "COCO/images/test2015")
+_GQA = ("GQA/images",)
+DATASETS = {
+    "vqa": Dataset("vqa", "train", "val", "test", _COCO, "vqa", "train+val"),
+    "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0),
+    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", _COCO, "vqa", "train+nominival", 0),
+    "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0),
+    "demo": Dataset("vqa", "train", "val", "test", _COCO, "vqa", "train", 2),
+}
+
+
+def find_dataset(name: str) -> str:
+    """Turn ``auto`` into ``vqa`` where the data folder holds VQA v2, else ``demo``, and say which."""
+    if name not in (AUTO, *DATASETS):
+        raise unknown_name("--dataset", name, (AUTO, *DATASETS))
+    if name != AUTO:
+        return name
+    row = FILES["vqa"]["train"]
+    path = paths.data_dir() / row.folder / row.questions
+    if path.is_file():
+        log.logger.info("data set: vqa, found in %s (--dataset demo takes the demo's pictures)", path.parent)
+        return "vqa"
+    log.logger.info(
+        "data set: demo, pictures of the world this package generates (real VQA v2: put its files into %s)",
+        path.parent.absolute(),
+    )
+    return "demo"
+
+
+class VqaData:
+    """Everything that is read, each when it is first asked for.
+
+    Args:
+        config: of the run; ``dataset`` is no longer ``auto``.
+        device: where tables go.
+        words: of a trained model; None builds them of the training questions.
+        answers: likewise.
+    """
+
+    def __init__(
+        self,
+        config: VqaConfig,
+        device: torch.device,
+        words: QuestionVocabulary | None = None,
+        answers: AnswerVocabulary | None = None,
+    ) -> None:
+        self.config, self.device, self.row = config, device, DATASETS[config.dataset]
+        self.folder = self._demo() if config.dataset == "demo" else paths.data_dir()
+        self._questions: dict[str, list[Question]] = {}
+        self._tables: dict[str, QuestionTable] = {}
+        self.vectors: Tensor | None = None
+        self.words = words or self._build_words()
+        self.answers = answers or self._build_answers()
+
+    @property
+    def train_splits(self) -> str:
+        """Return what is learned from, as ``questions`` takes it."""
+        return self.config.learn_from or self.row.train
+
+    @property
+    def has_test(self) -> bool:
+        """Return whether the questions of the test split are there."""
+        files = FILES[self.row.files][self.row.test]
+        return (self.folder / files.folder / files.questions).is_file()
+
+    def questions(self, splits: str) -> list[Question]:
+        """Return the questions of some splits, ``train`` or ``train+val``."""
+        if splits not in self._questions:
+            self._questions[splits] = load_questions(self.row.files, splits, self.folder)
+        return self._questions[splits]
+
+    def table(self, splits: str) -> QuestionTable:
+        """Return questions as tensors; every one of their images has a grid."""
+        if splits not in self._tables:
+            questions = self.questions(splits)
+            if self.grids is not None:
+                require_images(questions, self.grids, self.grids.header.source or self.config.features)
+            self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
+        return self._tables[splits]
+
+    @cached_property
+    def grids(self) -> GridReader | None:
+        """Return the grids of the images; None with ``--features none``."""
+        wanted = GridsWanted(
+            self.config.features, "vqa", self.folder, self.row.images, "demo" if self.is_demo else "vqa"
+        )
+        return find_grids(wanted, self.device)
+
+    @property
+    def is_demo(self) -> bool:
+        """Return whether the pictures are generated."""
+        return self.config.dataset == "demo"
+
+    @property
+    def grid_width(self) -> int:
+        """Return C; a model that sees nothing has 1."""
+        return 1 if self.grids is None else self.grids.shape[0]
+
+    @property
+    def word_width(self) -> int:
+        """Return the width of word vectors: of the file's, or the size's own."""
+        return self.config.sizes.get("word_width", WORD_WIDTH) if self.vectors is None else self.vectors.shape[1]
+
+    def read_grids(self, table: QuestionTable, rows: Tensor) -> Tensor:
+        """Return the grids of the images that questions ask about, (B, C, h, w) on the device; each is read once."""
+        assert self.grids is not None, "a data set with features"
+        index, inverse = table.image_index[rows].unique(return_inverse=True)
+        grids = self.grids.read([table.image_keys[i] for i in index.tolist()]).to(self.device, non_blocking=True)
+        return grids if len(index) == len(rows) and bool((inverse.diff() > 0).all()) else grids[inverse]
+
+    def _build_words(self) -> QuestionVocabulary:
+        """Build the vocabulary of the training questions, of words with vectors where a file of them is given."""
+        words = QuestionVocabulary.build([question.text for question in self.questions(self.train_splits)])
+        if self.config.word_vectors is None:
+            return words
+        vectors = read_word_vectors(self.config.word_vectors, words.words)
+        words = words.having(vectors)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        self.vectors = initial_vectors(words, vectors, generator)
+        return words
+
+    def _build_answers(self) -> AnswerVocabulary:
+        if self.config.answers is not None:
+            return AnswerVocabulary.read(self.config.answers)
+        available = self.row.vocabulary if self.config.dataset != "demo" else self.row.train
+        return AnswerVocabulary.build(self.questions(available), self.row.more_than, normalize_label)
+
+    @staticmethod
+    def _demo() -> Path:
+        with log.progress() as bar:
+            task = bar.add_task("demo pictures", total=None, status="houses", visible=False)
+            return demo_pictures(
+                on_progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+            )
+
+
+def in_image_order(table: QuestionTable, rows: Tensor | None, batch_size: int) -> Sequence[Tensor]:
+    """Return batches of rows, all or some, so that questions about one image stand together."""
+    rows = torch.arange(len(table), device=table.image_index.device) if rows is None else rows
+    order = rows[table.image_index[rows].argsort(stable=True)]
+    return order.split(batch_size)
+
+
+def require_answers(questions: Sequence[Question], split: str) -> None:
+    """Raise ``InputError`` where a split has no public answers."""
+    if not questions or not questions[0].is_answered:
+        raise InputError(f"split must be one with public answers to be scored, got {split!r}; predict writes its file")
