@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from tests.captioner import SAID, build, generator, grids, half_taught, learn, rows
+from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.captioning.models.decoding import greedy, said_mask, sample, sample_to_learn
-from vln_clip.tasks.captioning.models.layers import Attention, ReferenceNorm, RepeatableDropout, sinusoids
+from vln_clip.tasks.captioning.models.layers import Attention, RepeatableDropout, sinusoids
 from vln_clip.tasks.captioning.models.losses import caption_loss
 from vln_clip.tasks.captioning.models.transformer import MAX_POSITIONS
 

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.toy_vqa import copy_attention, copy_layer
+from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM
 from vln_clip.tasks.vqa.models.layers import (
     AttentionPool,
     GuidedLayer,
     MultiHeadAttention,
     SelfAttentionLayer,
-    StdLayerNorm,
     padding_bias,
 )
 from vln_clip.tasks.vqa.models.movie import Movie, MovieBottleneck, SqueezeExcite
@@ -35,26 +36,8 @@ def randn(*shape):
     return torch.randn(*shape, dtype=torch.double)
 
 
-def copy_attention(ours, plain):
-    """Give a plain attention the weights of ours."""
-    parts = (ours.query, ours.key, ours.value)
-    with torch.no_grad():
-        plain.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        plain.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-    plain.out_proj.load_state_dict(ours.output.state_dict())
-
-
-def copy_layer(ours, plain):
-    copy_attention(ours.attention, plain.self_attn)
-    plain.linear1.load_state_dict(ours.feed_forward.hidden.state_dict())
-    plain.linear2.load_state_dict(ours.feed_forward.output.state_dict())
-    for i, norm in enumerate(ours.norms, 1):
-        nn.init.normal_(norm.weight)
-        getattr(plain, f"norm{i}").load_state_dict(norm.state_dict())
-
-
 def test_std_layer_norm_divides_by_the_unbiased_deviation_plus_epsilon():
-    norm = StdLayerNorm(2, eps=0.5).double()
+    norm = ReferenceNorm(2, eps=0.5).double()
     # Mean 2, deviations -1 and 1, unbiased variance 2 / (2 - 1): ±1 / (√2 + 0.5).
     wanted = 1 / (math.sqrt(2) + 0.5)
     torch.testing.assert_close(norm(torch.tensor([1.0, 3.0]).double()), torch.tensor([-wanted, wanted]).double())
@@ -62,7 +45,7 @@ def test_std_layer_norm_divides_by_the_unbiased_deviation_plus_epsilon():
 
 def test_std_layer_norm_of_equal_entries_is_zero_with_finite_gradients():
     x = torch.full((1, 3), 7.0, requires_grad=True)
-    y = StdLayerNorm(3)(x)
+    y = ReferenceNorm(3)(x)
     (y * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert y.tolist() == [[0, 0, 0]]
     assert x.grad.isfinite().all()
@@ -117,8 +100,8 @@ def test_guided_layer_looks_at_itself_then_at_its_guide():
 
 
 def test_layers_take_another_normalization():
-    layer = GuidedLayer(8, 2, 16, 0.1, StdLayerNorm)
-    assert [type(norm) for norm in layer.norms] == [StdLayerNorm] * 3
+    layer = GuidedLayer(8, 2, 16, 0.1, ReferenceNorm)
+    assert [type(norm) for norm in layer.norms] == [ReferenceNorm] * 3
 
 
 def test_attention_pool_weighs_with_a_network_of_two_layers():

@@ -12,26 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vln_clip.dropout import dropout, keep_mask, keep_probability
+from vln_clip.normalization import ReferenceNorm
 
 Norm = Literal["torch", "reference"]
-SMALLEST_VARIANCE = 1e-20  # far below the epsilon; the gradient of a root at 0 is no number
-
-
-class ReferenceNorm(nn.Module):
-    """The layer norm of the public captioning checkpoints: unbiased deviation, epsilon added to it, not to its square.
-
-    Specification §3.2; for a width of 512 it differs from ``nn.LayerNorm`` by about one part in a thousand.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize the last axis."""
-        variance, mean = torch.var_mean(x, -1, keepdim=True)
-        deviation = variance.clamp_min(SMALLEST_VARIANCE).sqrt()
-        return torch.addcmul(self.bias, self.weight, (x - mean) / (deviation + self.eps))
 
 
 def build_norm(kind: Norm, width: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from vln_clip.tasks.vqa.models.build import MODELS, VqaModel, build_vqa_model
 from vln_clip.tasks.vqa.models.output import VqaOutput, vqa_loss
-from vln_clip.tasks.vqa.models.recipes import RECIPES, Recipe, clip_gradients, make_optimizer
+from vln_clip.tasks.vqa.models.recipes import RECIPES, Recipe, make_optimizer
 
 __all__ = [
     "MODELS",
@@ -11,7 +11,6 @@ __all__ = [
     "VqaModel",
     "VqaOutput",
     "build_vqa_model",
-    "clip_gradients",
     "make_optimizer",
     "vqa_loss",
 ]

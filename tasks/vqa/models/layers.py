@@ -20,26 +20,6 @@ Generator = torch.Generator | None
 MakeNorm = Callable[[int], nn.Module]
 
 
-class StdLayerNorm(nn.Module):
-    """Layer normalization by the unbiased standard deviation, to which epsilon is added (openvqa's).
-
-    Args:
-        width: D of inputs (…, D), at least 2.
-        eps: added to the standard deviation.
-    """
-
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize x (…, D)."""
-        std, mean = torch.std_mean(x, -1, correction=1, keepdim=True)
-        return self.weight * ((x - mean) / (std + self.eps)) + self.bias
-
-
 def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what attention over masked places adds to its scores: mask (B, N) bool -> (B, 1, 1, N)."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, PADDING_SCORE)[:, None, None]

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM, attention_map, locations
-from vln_clip.tasks.vqa.models.layers import AttentionPool, GuidedLayer, SelfAttentionLayer, StdLayerNorm, padding_bias
+from vln_clip.tasks.vqa.models.layers import AttentionPool, GuidedLayer, SelfAttentionLayer, padding_bias
 from vln_clip.tasks.vqa.models.output import VqaOutput
 
 
@@ -43,7 +44,7 @@ class Mcan(nn.Module):
         dropout_p: float = 0.1,
     ) -> None:
         super().__init__()
-        layer = (width, num_heads, feed_forward_width, dropout_p, StdLayerNorm)
+        layer = (width, num_heads, feed_forward_width, dropout_p, ReferenceNorm)
         self.words = WordLSTM(vocabulary_size, word_width, width, word_vectors)
         self.question_layers = nn.ModuleList([SelfAttentionLayer(*layer) for _ in range(num_layers)])
         self.question_pool = AttentionPool(width, pool_width, 1, dropout_p)
@@ -53,7 +54,7 @@ class Mcan(nn.Module):
         self.image_layers = nn.ModuleList([GuidedLayer(*layer) for _ in range(num_layers)])
         self.image_pool = AttentionPool(width, pool_width, 1, dropout_p)
         self.image_fusion = nn.Linear(width, fusion_width)
-        self.norm = StdLayerNorm(fusion_width)
+        self.norm = ReferenceNorm(fusion_width)
         self.classifier = nn.Linear(fusion_width, num_answers)
 
     def forward(self, tokens: Tensor, grid: Tensor | None, generator: torch.Generator | None = None) -> VqaOutput:

@@ -50,7 +50,7 @@ class MovieMcan(nn.Module):
         fusion_width: of what is classified.
         dropout_p: dropout in attention, feed-forward networks, residuals and pools.
         pad_to: side of the square in whose corner the grid is put; its zero cells are attended to and averaged, as
-            the published numbers had it. None computes on the grid alone, in less than half the time for 18 × 31.
+            the published numbers had it. None computes on the grid alone, in about half the time for 18 × 31 cells.
     """
 
     def __init__(

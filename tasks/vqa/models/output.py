@@ -39,12 +39,7 @@ class VqaOutput:
         return logits.argmax(1)
 
 
-def vqa_loss(
-    output: VqaOutput,
-    targets: Tensor,
-    reduction: Literal["mean", "sum"] = "mean",
-    batch_size: int | None = None,
-) -> Tensor:
+def vqa_loss(output: VqaOutput, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
     """Return the binary cross entropy of every branch with the soft scores, summed over answers and branches.
 
     Args:
@@ -52,16 +47,18 @@ def vqa_loss(
         targets: soft scores in [0, 1], (B, A) float; rows may be all zero.
         reduction: over questions. ``mean`` is MMF's: the mean over questions and answers, times the number of answers.
             ``sum`` is openvqa's.
-        batch_size: of the joint batch that these questions are part of; None for B.
 
     Returns:
-        Scalar; 0 without questions.
+        Scalar in float32, or what is wider; 0 without questions.
     """
     if targets.shape != output.answer_logits.shape:
         raise ValueError(
             f"targets must be {tuple(output.answer_logits.shape)}, questions by answers, got {tuple(targets.shape)}"
         )
-    targets = targets.to(output.answer_logits.dtype)
-    parts = [F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") for logits in output.logits]
+    dtype = torch.promote_types(output.answer_logits.dtype, torch.float32)  # thousands of answers are summed
+    parts = [
+        F.binary_cross_entropy_with_logits(logits.to(dtype), targets.to(dtype), reduction="sum")
+        for logits in output.logits
+    ]
     total = torch.stack(parts).sum()
-    return total if reduction == "sum" else total / max(1, batch_size or len(targets))
+    return total if reduction == "sum" else total / max(1, len(targets))

@@ -18,7 +18,7 @@ class NormedLinear(nn.Module):
 
     def __init__(self, in_width: int, out_width: int) -> None:
         super().__init__()
-        self.linear = weight_norm(nn.Linear(in_width, out_width), dim=None)
+        self.linear = weight_norm(nn.Linear(in_width, out_width), dim=-1)  # -1: over all dimensions
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (…, in) to (…, out)."""
