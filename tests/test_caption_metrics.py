@@ -9,7 +9,7 @@ from tests.toy_captions import write_json
 from vln_clip.errors import InputError
 from vln_clip.tasks.captioning import metrics
 from vln_clip.tasks.captioning.results import read_results, validate_results, write_results
-from vln_clip.tasks.captioning.words import split_words
+from vln_clip.tasks.captioning.words import _split_any, split_words
 
 # What Stanford's PTBTokenizer 3.4.1 with -lowerCase makes of them, less the library's list of punctuation.
 WORDS = {
@@ -35,6 +35,14 @@ WORDS = {
 @pytest.mark.parametrize("caption", WORDS)
 def test_captions_are_split_as_the_evaluation_does(caption):
     assert " ".join(split_words(caption)) == WORDS[caption]
+
+
+PLAIN = ["A dog sits on a chair.", "two dogs", "main st.", "plan b.", "he cannot go.", "I", "a  b\tcd \n", "st", "go.."]
+
+
+@pytest.mark.parametrize("caption", [*PLAIN, *WORDS])
+def test_the_short_way_of_plain_captions_changes_nothing(caption):
+    assert split_words(caption) == _split_any(caption.lower())
 
 
 def needs_java_and_library():
