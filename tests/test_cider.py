@@ -63,7 +63,7 @@ def test_texts_score_as_pycocoevalcap(monkeypatch):
     expected = cider.Cider().compute_score(dict(enumerate(groups)), {i: [text] for i, text in enumerate(texts)})
     assert mean == pytest.approx(expected[0], abs=1e-12)
     np.testing.assert_allclose(scores, expected[1], rtol=0, atol=1e-12)
-    monkeypatch.setattr(ngrams, "EXACT_BASE", 100)  # more words than that are hashed
+    monkeypatch.setattr(ngrams, "MAX_EXACT", 100)  # more words than that are hashed
     np.testing.assert_allclose(score_texts(texts, groups)[1], expected[1], rtol=0, atol=1e-12)
 
 
@@ -174,8 +174,8 @@ def test_padding_of_references_changes_nothing():
 
 
 def test_packed_ngrams_are_different():
-    tokens = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 65533], [65533, 0, 0, 0], [1, 2, 3, 4], [4, 3, 2, 1]])
-    packed = torch.cat([pack(tokens, order, base_for(65534)).reshape(-1) for order in (1, 2, 3, 4)])
+    tokens = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 32766], [32766, 0, 0, 0], [1, 2, 3, 4], [4, 3, 2, 1]])
+    packed = torch.cat([pack(tokens, order, base_for(32767)).reshape(-1) for order in (1, 2, 3, 4)])
     different = {tuple(row[k : k + n]) for row in tokens.tolist() for n in (1, 2, 3, 4) for k in range(5 - n)}
     assert len(set(packed.tolist())) == len(different)
 

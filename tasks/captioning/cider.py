@@ -17,6 +17,7 @@ from vln_clip.tasks.captioning.vocabulary import END
 
 SIGMA = 6.0
 SCALE = 10.0
+OUTSIDE, ELSEWHERE = -1, -2  # no n-grams; different, so that fillers of captions and references never match
 MAX_COMPARISONS, MAX_PART = 1 << 21, 256  # of words, and images, at a time when texts are scored
 
 
@@ -65,22 +66,26 @@ class CiderD:
         self, order: int, candidates: Tensor, references: Tensor, num_words: Tensor, num_reference_words: Tensor
     ) -> Tensor:
         """Return the clipped cosine of tf-idf vectors of one order, (B, S, R)."""
-        own, own_mask = self._packed(order, candidates, num_words)  # (B, S, P)
-        other, other_mask = self._packed(order, references, num_reference_words)  # (B, R, Q)
-        times, other_times = _occurrences(own, own_mask), _occurrences(other, other_mask)
-        idf, other_idf = self._idf(own, own_mask), self._idf(other, other_mask)
-        equal = own[:, :, None, :, None] == other[:, None, :, None, :]  # (B, S, R, P, Q)
-        there = (equal & other_mask[:, None, :, None, :]).sum(-1)  # (B, S, R, P)
+        own, times, idf = self._packed(order, candidates, num_words, OUTSIDE)  # (B, S, P)
+        other, other_times, other_idf = self._packed(order, references, num_reference_words, ELSEWHERE)  # (B, R, Q)
+        there = (own[:, :, None, :, None] == other[:, None, :, None, :]).sum(-1)  # (B, S, R, P)
         # Every n-gram stands at as many places as it occurs, so each place takes its part of the sum.
         clipped = torch.minimum(there, times[:, :, None]) * there / times[:, :, None].clamp(min=1).double()
-        product = (clipped * idf[:, :, None] ** 2).sum(-1)  # (B, S, R)
-        norm = (times * idf**2).sum(-1).sqrt()[:, :, None] * (other_times * other_idf**2).sum(-1).sqrt()[:, None]
+        square, other_square = idf * idf, other_idf * other_idf
+        product = (clipped * square[:, :, None]).sum(-1)  # (B, S, R)
+        norm = (times * square).sum(-1).sqrt()[:, :, None] * (other_times * other_square).sum(-1).sqrt()[:, None]
         return torch.where(norm > 0, product / norm.where(norm > 0, 1.0), 0.0)
 
-    def _packed(self, order: int, rows: Tensor, num_words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return n-grams of rows (…, L) and whether each lies inside, (…, L - order + 1)."""
+    def _packed(self, order: int, rows: Tensor, num_words: Tensor, filler: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return n-grams of rows (…, L), how often each occurs in its row, and its idf; all (…, L - order + 1).
+
+        Places behind the last word hold the filler, which occurs 0 times and has idf 0.
+        """
         packed = pack(rows, order, self._base)
-        return packed, torch.arange(packed.shape[-1], device=rows.device) + order <= num_words[..., None]
+        mask = torch.arange(packed.shape[-1], device=rows.device) + order <= num_words[..., None]
+        packed = torch.where(mask, packed, filler)
+        times = (packed[..., :, None] == packed[..., None, :]).sum(-1) * mask
+        return packed, times, self._idf(packed, mask)
 
     def _idf(self, packed: Tensor, mask: Tensor) -> Tensor:
         """Return log(images / images with the n-gram), float64; 0 outside."""
@@ -94,12 +99,6 @@ class CiderD:
 def _length_with_end(rows: Tensor) -> Tensor:
     """Return how many tokens stand before and at the first 0 of rows (…, L)."""
     return ((rows == END).cumsum(-1) == 0).sum(-1).add(1).clamp(max=rows.shape[-1])
-
-
-def _occurrences(packed: Tensor, mask: Tensor) -> Tensor:
-    """Return how often the n-gram at each place occurs in its row, (…, L); 0 outside."""
-    equal = (packed[..., :, None] == packed[..., None, :]) & mask[..., None, :]
-    return equal.sum(-1) * mask
 
 
 def score_texts(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, np.ndarray]:

@@ -1,7 +1,8 @@
 """N-grams as 64-bit integers, and in how many images each occurs (specification 3.4).
 
-A vocabulary of up to 65,534 words packs four words into one number exactly. Above that the number is a hash with an
-odd base modulo 2^64: among ten million n-grams two are equal by chance with a probability below 1 in 100,000.
+Four words of a vocabulary of up to 32,766 are packed into one number from 0 on, exactly. With more words the number is
+a hash with an odd base modulo 2^64: among ten million n-grams two are equal by chance with a probability below 1 in
+100,000.
 """
 
 import hashlib
@@ -22,14 +23,14 @@ from vln_clip.tasks.captioning.records import CaptionedImage
 from vln_clip.tasks.captioning.vocabulary import END, CaptionVocabulary
 
 ORDERS = (1, 2, 3, 4)
-EXACT_BASE = 1 << 16
+EXACT_BASE, MAX_EXACT = 1 << 16, (1 << 15) - 1  # the highest bit stays free
 HASH_BASE = 0x5851F42D4C957F2D  # Knuth's multiplier of MMIX, odd
 PICKLES = (".p", ".pkl", ".pickle")
 
 
 def base_for(num_indices: int) -> int:
     """Return the base that packs n-grams of indices from 0 to below ``num_indices``."""
-    return EXACT_BASE if num_indices < EXACT_BASE else HASH_BASE
+    return EXACT_BASE if num_indices <= MAX_EXACT else HASH_BASE
 
 
 def pack(tokens: Tensor, order: int, base: int) -> Tensor:
@@ -128,7 +129,9 @@ def count_ngrams(flat: np.ndarray, length: np.ndarray, owner: np.ndarray, base: 
         packed, whose = packed[by_ngram], whose[by_ngram]
         first = np.ones(len(packed), bool)
         first[1:] = (packed[1:] != packed[:-1]) | (whose[1:] != whose[:-1])
-        found.append(np.unique(packed[first], return_counts=True))
+        packed = packed[first]
+        begins = np.flatnonzero(np.concatenate([[True], packed[1:] != packed[:-1]])[: len(packed)])
+        found.append((packed[begins], np.diff(begins, append=len(packed))))
     ngrams, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
     by_ngram = np.argsort(ngrams)
     return ngrams[by_ngram], counts[by_ngram].astype(np.int32)
