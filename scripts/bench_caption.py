@@ -3,7 +3,7 @@
 The model has the sizes of the paper and random weights, so that few beams end before the last word: the slowest case
 for a search that stops early. The reference way is one image after the other, as its code does: nothing is cached,
 every step computes all words so far again, and each beam has its own copy of the image, projected at every step. It
-writes the same captions, which is checked. With ``--end`` the end is made likelier, as it is in trained models.
+writes the same captions, which is checked.
 """
 
 import json
@@ -52,8 +52,6 @@ class BenchConfig:
     """indices of words"""
     beam_size: int = 5
     """beams, and samples per image"""
-    end: float = 0.0
-    """added to the logit of the end"""
     norm: Literal["torch", "reference"] = "torch"
     """layer norm of the model"""
 
@@ -66,7 +64,6 @@ def main() -> None:
     model = CaptionTransformer(config.vocabulary_size, config.grid_width, norm=config.norm).to(config.device)
     with torch.no_grad():
         model.words.weight *= 3  # sharper than fresh ones: beams differ clearly
-        model.words.bias[0] += config.end
     size = config.grid_size
     grid = torch.randn(config.images, config.grid_width, size, size, device=config.device).half()
     figures = {}
