@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -131,3 +132,19 @@ def _seconds(encoder: Encoder, recipe: Recipe, num_images: int, device: torch.de
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return (time.perf_counter() - begun_s) / _TIMED_IMAGES * num_images
+
+
+def features_used(grids: GridReader | None) -> str:
+    """Name what a model really sees; ``none`` where it sees nothing."""
+    if grids is None:
+        return BLIND
+    name, instead_of = grids.header.encoder or "unknown", grids.header.stand_in_for
+    return f"{name} standing in for {instead_of}" if instead_of else name
+
+
+def describe_grids(grids: GridReader | None) -> dict[str, Any]:
+    """Return what a checkpoint notes of the grids, so that a picture of one's own can be seen alike."""
+    if grids is None:
+        return {}
+    keys = ("encoder", "weights", "preset", "image_size_px", "resize", "layer", "exif", "stand_in_for")
+    return {"shape": list(grids.shape)} | {key: getattr(grids.header, key) for key in keys}

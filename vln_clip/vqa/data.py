@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vln_clip import log, paths
-from vln_clip.envs.demo.pictures import demo_pictures
+from vln_clip.demo_pictures import COCO_FOLDERS, drawn_pictures
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.grid import GridReader
 from vln_clip.image_grids import DEMO, GridsWanted, find_grids
@@ -52,14 +52,13 @@ class Dataset:
     more_than: int = MORE_THAN
 
 
-_COCO = ("COCO/images/train2014", "COCO/images/val2014", "COCO/images/test2015")
 _GQA = ("GQA/images",)
 DATASETS = {
-    "vqa": Dataset("vqa", "train", "val", "test", _COCO, "vqa", "train+val"),
+    "vqa": Dataset("vqa", "train", "val", "test", COCO_FOLDERS, "vqa", "train+val"),
     "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0),
-    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", _COCO, "vqa", "train+nominival", 0),
+    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO_FOLDERS, "vqa", "train+nominival", 0),
     "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0),
-    "demo": Dataset("vqa", "train", "val", "test", _COCO, "vqa", "train", 2),
+    "demo": Dataset("vqa", "train", "val", "test", COCO_FOLDERS, "vqa", "train", 2),
 }
 
 
@@ -99,7 +98,7 @@ class VqaData:
         answers: AnswerVocabulary | None = None,
     ) -> None:
         self.config, self.device, self.row = config, device, DATASETS[config.dataset]
-        self.folder = self._demo() if config.dataset == "demo" else paths.data_dir()
+        self.folder = drawn_pictures() if config.dataset == "demo" else paths.data_dir()
         self._questions: dict[str, list[Question]] = {}
         self._tables: dict[str, QuestionTable] = {}
         self.vectors: Tensor | None = None
@@ -176,14 +175,6 @@ class VqaData:
             return AnswerVocabulary.read(self.config.answers)
         available = self.row.vocabulary if self.config.dataset != "demo" else self.row.train
         return AnswerVocabulary.build(self.questions(available), self.row.more_than, normalize_label)
-
-    @staticmethod
-    def _demo() -> Path:
-        with log.progress() as bar:
-            task = bar.add_task("demo pictures", total=None, status="houses", visible=False)
-            return demo_pictures(
-                on_progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-            )
 
 
 def in_image_order(table: QuestionTable, rows: Tensor | None, batch_size: int) -> Sequence[Tensor]:

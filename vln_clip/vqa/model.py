@@ -7,7 +7,7 @@ import torch
 
 from vln_clip import checkpoint
 from vln_clip.errors import InputError
-from vln_clip.features.grid import GridReader
+from vln_clip.image_grids import describe_grids, features_used
 from vln_clip.tasks.vqa.models import VqaModel, build_vqa_model
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import QuestionVocabulary
@@ -39,7 +39,7 @@ def header(config: VqaConfig, data: VqaData, sees: bool) -> dict[str, Any]:
         "features_wanted": config.features if sees else "none",
         "feature_width": data.grid_width,
         "data": {"questions": data.words.digest, "answers": len(data.answers)},
-        "grid": list(grids.shape) if grids is not None else [],
+        "grid": describe_grids(grids),
         "word_width": data.word_width,
         "style": data.words.style,
         "words": list(data.words.words[data.words.num_special :]),
@@ -47,14 +47,6 @@ def header(config: VqaConfig, data: VqaData, sees: bool) -> dict[str, Any]:
         "config": config.to_json(),
         "seed": config.seed,
     }
-
-
-def features_used(grids: GridReader | None) -> str:
-    """Name what a model really sees."""
-    if grids is None:
-        return "none"
-    instead_of = grids.header.stand_in_for
-    return f"{grids.header.encoder} standing in for {instead_of}" if instead_of else grids.header.encoder
 
 
 def load(folder: Path, device: torch.device) -> tuple[VqaModel, VqaData, dict[str, Any]]:

@@ -13,6 +13,7 @@ from vln_clip import checkpoint, files, log
 from vln_clip.determinism import deterministic
 from vln_clip.devices import pick_device, product_type
 from vln_clip.divergence import Watch
+from vln_clip.image_grids import features_used
 from vln_clip.run import Run, describe_start
 from vln_clip.sampler import ShuffledSampler
 from vln_clip.stage import Best, Stage
@@ -24,7 +25,7 @@ from vln_clip.training import run_stage
 from vln_clip.vqa.answering import Answerer, score
 from vln_clip.vqa.config import VqaConfig
 from vln_clip.vqa.data import VqaData
-from vln_clip.vqa.model import BEST, LAST, QUESTION_ONLY, build, features_used, header
+from vln_clip.vqa.model import BEST, LAST, QUESTION_ONLY, build, header
 
 MOST_COMMON = "most_common"
 SUBMISSION = "submission_test.json"
