@@ -25,8 +25,8 @@ def value(number):
     return torch.arange(36).view(SHAPE) + 100.0 * number
 
 
-def write_store(folder, encoder="pixels:6", shape_of=lambda number: value(number), header=None):
-    header, keys = header or StoreHeader(encoder, preset="vqa", source="pictures"), {}
+def write_store(folder, encoder="pixels:6", shape_of=value):
+    header, keys = StoreHeader(encoder, preset="vqa", source="pictures"), {}
     for file in range(NUM_FILES):
         name = f"images-{file:05d}.safetensors"
         with StoreWriter(folder / name, header, "float32", grid=True) as writer:
@@ -100,9 +100,7 @@ def test_threads_read_at_once(store):
 
 def test_features_of_another_kind_are_refused(store, tmp_path):
     assert open_image_grids(store, "pixels:6", "vqa").shape == SHAPE
-    with pytest.raises(
-        InputError, match=r"features of another encoder: grid features must come from clip_rn50, got .*"
-    ):
+    with pytest.raises(InputError, match="features of another encoder: grid features must come from clip_rn50, got"):
         open_image_grids(store, "clip_rn50")
     with pytest.raises(InputError, match=r"must be made with --preset caption, got .*x\.grid made with vqa"):
         open_image_grids(store, preset="caption")
@@ -147,9 +145,7 @@ def test_files_of_other_programs_are_read_in_both_orders(tmp_path, form):
     keys = ["COCO_val2014_000000393267", "COCO_train2014_000000000009", "393267"]
     assert torch.equal(grids.read(keys).float(), value(1).expand(3, *SHAPE))
     assert "COCO_train2014_000000000010" not in grids
-    with pytest.raises(
-        InputError, match=r"image COCO_train2014_000000000010 must have features, got none in .* \(2 im"
-    ):
+    with pytest.raises(InputError, match=r"image COCO_train2014_000000000010 must have features, got none in"):
         grids.read(["COCO_train2014_000000000010"])
     with pytest.raises(InputError, match="grids of clip_rn50 have 2048 channels, got 6"):
         open_image_grids(tmp_path / "f", "clip_rn50")
@@ -161,9 +157,7 @@ def test_a_number_in_two_folders_is_that_of_the_split(tmp_path):
         np.save(tmp_path / split / "7.npy", value(number).numpy())
     grids = open_image_grids(tmp_path)
     assert torch.equal(grids.read(["COCO_test2015_000000000007"])[0], value(1))
-    with pytest.raises(
-        InputError, match="must have one file of features in .*, got some in .*test2015 and .*train2014"
-    ):
+    with pytest.raises(InputError, match=r"must have one file of features in .*, got some in .*2015 and .*2014"):
         grids.read(["COCO_val2014_000000000007"])
 
 
@@ -192,13 +186,13 @@ BAD = [
     (
         "a.npy",
         lambda path: np.save(path, np.ones((6, 6, 6))),
-        r"features of a in .* must be a grid, got shape \(6, 6, 6\)",
+        r"a in .* must be a grid, got shape \(6, 6, 6\)",
     ),
     ("a.npz", lambda path: np.savez(path, x=LAST, y=LAST), r"a\.npz must hold .*arrays x\.npy, y\.npy instead of feat"),
     (
         "a.pth",
         lambda path: torch.save(pytest.approx(1.0), path),
-        r"a\.pth must hold one array of floats, got Unpickling",
+        r"a\.pth must hold one array.*Unpickling",
     ),
     ("a.pth", lambda path: torch.save(torch.ones(1).expand(1, 6, 6, 999), path), r"shape \(1, 6, 6, 999\) from"),
 ]
@@ -215,9 +209,7 @@ def test_bad_files_of_other_programs_are_one_sentence(tmp_path, name, write, mes
 def test_grids_of_several_shapes_make_no_batch(tmp_path):
     np.save(tmp_path / "a.npy", value(0).numpy())
     np.save(tmp_path / "b.npy", np.zeros((9, 2, 2)))
-    with pytest.raises(
-        InputError, match=r"must have one shape to be put into a batch, got \(6, 2, 3\) and \(9, 2, 2\) of b"
-    ):
+    with pytest.raises(InputError, match=r"must have one shape.*, got \(6, 2, 3\) and \(9, 2, 2\) of b"):
         open_image_grids(tmp_path).read(["a", "b"])
 
 

@@ -58,8 +58,8 @@ def program(folder, out, *words):
     extract.main([*common, "--device", "cpu", "--workers", "0", *words])
 
 
-# A picture of 480 x 640 (h x w): 600 / 480 = 1.25 < 1000 / 640, so 600 x 800. Panorama of 200 x 1000: 3.0 would make the
-# longer side 3000, so 1000 / 1000 = 1 decides. Portrait of 640 x 427: 600 / 427 = 1.4052, 640 * 1.4052 = 899.3.
+# A picture of 480 x 640 (h x w): 600 / 480 = 1.25 < 1000 / 640, so 600 x 800. Panorama of 200 x 1000: 3.0 would make
+# the longer side 3000, so 1000 / 1000 = 1 decides. Portrait of 640 x 427: 600 / 427 = 1.4052, 640 * 1.4052 = 899.3.
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((480, 640), (600, 800)), ((200, 1000), (200, 1000)), ((640, 427), (899, 600)), ((1200, 9000), (133, 1000))],
@@ -189,9 +189,7 @@ def test_encoding_on_the_fly_gives_what_the_store_has(folder, tmp_path):
     assert weight.grad is not None
     with pytest.raises(InputError, match="image img_99 must be among the 10 images given"):
         live.read(["img_99"])
-    with pytest.raises(
-        InputError, match=r"every image of val2014 must have grid features, got 1 of 2 without .*img_99"
-    ):
+    with pytest.raises(InputError, match=r"every image of val2014 must have grid.*, got 1 of 2 without .*img_99"):
         check_keys(live, ["img_1", "img_99", "img_1"], "val2014")
 
 
@@ -236,7 +234,9 @@ def test_a_png_that_is_cut_is_found_too(folder):
 
 def test_other_bad_input_is_one_sentence(folder, tmp_path):
     out = tmp_path / "x.grid"
-    with pytest.raises(InputError, match="--images must be folders or image files, got .*nowhere which does not exist"):
+    with pytest.raises(
+        InputError, match=r"--images must be folders or image files, got .*nowhere which does not exist"
+    ):
         program(tmp_path / "nowhere", out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"--images must be folders with \.jpg.*, got .*empty without any"):
@@ -272,6 +272,8 @@ def test_launched_processes_share_the_parts(folder, tmp_path):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--cpu"]
     command += ["-m", "vln_clip.extract", "--grid", "--images", str(folder), "--encoder", "pixels:8", "--device", "cpu"]
     command += ["--out", str(tmp_path / "x.grid"), "--workers", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     assert len(open_grid(tmp_path / "x.grid").rows) == 10

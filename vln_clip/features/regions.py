@@ -77,7 +77,6 @@ class RegionFile:
 
     Attributes:
         path: the file.
-        image_keys: image ids in file order.
     """
 
     def __init__(self, path: Path):
@@ -123,9 +122,8 @@ class RegionFile:
         for row, regions in enumerate(found):
             n, (height, width) = len(regions.boxes), regions.size_px
             batch.features[row, :n] = torch.from_numpy(regions.features)
-            batch.boxes[row, :n] = torch.from_numpy(
-                regions.boxes / np.array([width, height, width, height], np.float32)
-            )
+            sides = np.array([width, height, width, height], np.float32)
+            batch.boxes[row, :n] = torch.from_numpy(regions.boxes / sides)
             batch.mask[row, :n] = True
         return batch
 
@@ -194,7 +192,7 @@ def _whole(where: str, name: str, cell: bytes, most: int) -> int:
 def _array(where: str, name: str, cell: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """Decode one array; -1 in its shape is any positive number."""
     try:
-        data = np.frombuffer(base64.b64decode(cell, validate=True), np.uint8)
+        data = np.frombuffer(bytearray(base64.b64decode(cell, validate=True)), np.uint8)
         array = data.view(dtype).reshape(shape)
     except (binascii.Error, ValueError) as error:
         raise InputError(
