@@ -234,9 +234,7 @@ def test_a_png_that_is_cut_is_found_too(folder):
 
 def test_other_bad_input_is_one_sentence(folder, tmp_path):
     out = tmp_path / "x.grid"
-    with pytest.raises(
-        InputError, match=r"--images must be folders or image files, got .*nowhere which does not exist"
-    ):
+    with pytest.raises(InputError, match=r"--images must be folders or image files, got .*nowhere which"):
         program(tmp_path / "nowhere", out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"--images must be folders with \.jpg.*, got .*empty without any"):
