@@ -266,12 +266,17 @@ def test_the_default_output_is_found_by_name_and_folders(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_launched_processes_share_the_parts(folder, tmp_path):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--cpu"]
-    command += ["-m", "vln_clip.extract", "--grid", "--images", str(folder), "--encoder", "pixels:8", "--device", "cpu"]
-    command += ["--out", str(tmp_path / "x.grid"), "--workers", "0"]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+def test_launched_processes_share_the_parts(tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(300):  # two parts of 256 images at most
+        picture(number, 20, 16).save(tmp_path / "many" / f"{number}.png")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m"]
+    words = ["vln_clip.extract", "--grid", "--images", str(tmp_path / "many"), "--encoder", "pixels:8"]
+    words += ["--device", "cpu", "--out", str(tmp_path / "x.grid"), "--workers", "0", "--image-size", "16", "32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *words], check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(open_grid(tmp_path / "x.grid").rows) == 10
+    assert "share 1 of 2" in done.stderr
+    assert "share 2 of 2" in done.stderr
+    grids = open_image_grids(tmp_path / "x.grid", "pixels:8")
+    assert (len(grids.image_keys), grids.shape) == (300, (8, 1, 2))
