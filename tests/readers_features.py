@@ -1,18 +1,25 @@
 """The readers of features, weights of encoders, and what a run leaves behind, each with a file that it reads."""
 
+import base64
 import json
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from tests import mutations
 from tests.reader_case import Case, as_json, as_lines
 from vln_clip import checkpoint, curves, report, scoring
 from vln_clip.encoders.weights import read_state_dict
+from vln_clip.features.arrays import read_array
 from vln_clip.features.formats import read_header, read_rows, write_rows
 from vln_clip.features.grid import open_grid, write_index
+from vln_clip.features.images import ImageFile, check_images, read_rgb
 from vln_clip.features.lookup import FeatureFile
+from vln_clip.features.opening import open_image_grids
+from vln_clip.features.recipes import PRESETS
+from vln_clip.features.regions import RegionFile
 from vln_clip.features.store import StoreHeader, StoreWriter, open_store
 from vln_clip.reading import read_json
 from vln_clip.report import rows_table
@@ -60,6 +67,56 @@ def read_grid(path):
     grid.check_files()
     for key in grid.rows:
         assert grid[key].ndim >= 1
+
+
+# Grids of images in files of other programs.
+
+MAP = np.linspace(-1, 1, 2 * 3 * 7, dtype=np.float32).reshape(1, 2, 3, 7)
+
+
+def write_npz(path):
+    np.savez_compressed(path, feat=MAP[0])
+
+
+def write_hdf5_grids(path):
+    import h5py
+
+    with h5py.File(path, "w") as archive:
+        for key in ("one", "two"):
+            archive[key] = MAP[0]
+
+
+def read_hdf5_grids(path):
+    grids = open_image_grids(path)
+    for key in grids.image_keys:
+        key.encode()
+        assert grids.read([key]).ndim == 4
+
+
+def write_regions(path):
+    arrays = ([3, 1], [0.5, 0.25], [7, 7], [0.5, 1.0], [[0, 0, 4, 2], [1, 1, 2, 2]], [[1, 2, 3], [4, 5, 6]])
+    types = ("<i8", "<f4", "<i8", "<f4", "<f4", "<f4")
+    cells = [
+        base64.b64encode(np.array(value, kind).tobytes()).decode() for value, kind in zip(arrays, types, strict=True)
+    ]
+    line = "\t".join(["{}", "2", "4", *cells[:4], "2", *cells[4:]]) + "\n"
+    path.write_text(line.format("one") + line.format("two"))
+
+
+def read_region_file(path):
+    regions = RegionFile(path)
+    for key in regions.image_keys:
+        key.encode()
+        assert regions.read([key]).mask.all()
+
+
+def write_image(path):
+    Image.fromarray(np.arange(32 * 40 * 3, dtype=np.uint8).reshape(32, 40, 3)).save(path)
+
+
+def read_image(path):
+    check_images([ImageFile("x", path, path.stat().st_size)], 4)
+    PRESETS["caption"].resize(read_rgb(path, exif=True))
 
 
 # Encoder weights.
@@ -169,6 +226,14 @@ CASES = {
     "features_hdf5": Case("f.hdf5", write_feature_file, mutations.bytes_of, read_feature_file),
     "grid_store": Case("s.safetensors", write_grid_store, mutations.safetensors, read_grid),
     "grid_index": Case("index.json", write_grid_index, mutations.json_text, read_grid),
+    "grid_npy": Case("x.npy", lambda path: np.save(path, MAP), mutations.bytes_of, read_array),
+    "grid_npz": Case("x.npz", write_npz, mutations.zipped(), read_array),
+    "grid_pth": Case("x.pth", lambda path: torch.save(torch.from_numpy(MAP), path), mutations.zipped(), read_array),
+    "grid_hdf5": Case("x.hdf5", write_hdf5_grids, mutations.bytes_of, read_hdf5_grids),
+    "regions": Case("x.tsv", write_regions, mutations.words, read_region_file),
+    "image_jpeg": Case("x.jpg", write_image, mutations.bytes_of, read_image),
+    "image_png": Case("x.png", write_image, mutations.bytes_of, read_image),
+    "image_webp": Case("x.webp", write_image, mutations.bytes_of, read_image),
     "weights_safetensors": Case(
         "w.safetensors", lambda path: save_file(STATE, path), mutations.safetensors, read_weights
     ),

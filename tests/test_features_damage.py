@@ -210,7 +210,7 @@ def test_a_folder_of_grid_features_is_shown_and_checked(tmp_path, capsys):
         main(["inspect", str(folder)])
 
 
-@pytest.mark.parametrize("command", ["verify", "compare", "convert"])
+@pytest.mark.parametrize("command", ["compare", "convert"])
 def test_commands_for_pooled_features_say_what_a_grid_folder_is(tmp_path, capsys, command):
     text = error_of(capsys, command, write_grid(tmp_path / "x.grid"), tmp_path)
     assert "x.grid is a folder of grid features" in text

@@ -42,7 +42,11 @@ def test_mutants_are_refused_or_read(seed):
         return case.mutate(content, random.Random(f"{name} {number}"))
 
     found = fuzz.examine(path, case.read, NUM_MUTANTS, mutant)
+<<<<<<< HEAD
     if name in HDF5:  # the C library HDF5 itself never comes back from some damaged files
+=======
+    if name.endswith("hdf5"):  # the C library HDF5 itself never comes back from some damaged files
+>>>>>>> 6d9820a2fcded6f09c960e62181872681c269ad6
         ended = [fault for fault in found.faults if "the process ended with" in fault]
         assert len(ended) <= MOST_ENDED
         found.faults = [fault for fault in found.faults if fault not in ended]

@@ -16,6 +16,8 @@ from vln_clip.extract import demo_folder as built_demo_folder
 from vln_clip.features.audit import Wanted, audit, coverage
 from vln_clip.features.comparison import Comparison, compare
 from vln_clip.features.formats import convert
+from vln_clip.features.grid_audit import verify_grids
+from vln_clip.features.images import list_images
 from vln_clip.features.inspection import inspect
 from vln_clip.features.lookup import FeatureFile
 from vln_clip.tasks.datasets import DATASETS, find_dataset, known_splits, read_split
@@ -50,13 +52,15 @@ class Verify:
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Feature stores, TSV or HDF5 files."""
+    """Feature stores, TSV or HDF5 files, folders of grid features."""
     dataset: str | None = None
     """Every viewpoint of this data set must be there; demo and demo-rxr are the generated world."""
     connectivity: Path | None = None
     """Folder with scans.txt and graphs, in place of a data set's."""
     splits: tuple[str, ...] = ()
     """Only the scans of these splits of --dataset must be there."""
+    images: tuple[Path, ...] = ()
+    """Every image of these folders must be in grid features of images."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,13 @@ def verify(config: Verify) -> None:
     """Verify files; a bad one doesn't keep the others from being verified."""
     if config.splits and config.dataset is None:
         raise InputError("--splits needs --dataset, which says whose splits they are")
-    wanted, strict = list(_wanted(config)), bool(config.dataset or config.connectivity)
-    wrong = [path for path in config.files if not _verify(path, wanted, strict, config.splits)]
+    maps = [path for path in config.files if path.is_dir()]
+    keys = tuple(image.key for image in list_images(config.images))
+    wrong = [path for path in maps if not verify_grids(path, keys)]
+    if len(maps) < len(config.files):
+        wanted, strict = list(_wanted(config)), bool(config.dataset or config.connectivity)
+        files = [path for path in config.files if path not in maps]
+        wrong += [path for path in files if not _verify(path, wanted, strict, config.splits)]
     if wrong:
         names = ", ".join(str(path) for path in wrong)
         raise InputError(f"feature files must be sound and complete, got {names} which are not (see above)")

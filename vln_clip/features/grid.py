@@ -28,6 +28,7 @@ from vln_clip.reading import read_json
 GRID_SUFFIX = ".grid"
 _INDEX = "index.json"
 _MAX_OPEN_FILES = 128  # systems allow 1,024 or 256 a process
+_MAX_NAME_BYTES = 255  # of a file, on any disk
 _BYTES_PER_THREAD = 1 << 24  # threads do not pay for less
 
 
@@ -280,7 +281,7 @@ def _keys(content: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict):
         raise ValueError("keys are no object")
     for name, keys in content.items():
-        if Path(name).name != name or "\0" in name:
+        if Path(name).name != name or "\0" in name or len(name.encode()) > _MAX_NAME_BYTES:
             raise ValueError(f"{name!r:.80} is no name of a file")
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise ValueError(f"keys of {name!r:.80} are no texts")

@@ -152,6 +152,8 @@ def extract_image_parts(
     index, count = share
     names, missing = share_of(parts.keys, index, count), set(parts.missing())
     title = f"grids {encoder.name}" + (f", share {index + 1} of {count}" if count > 1 else "")
+    if count > 1:
+        log.logger.info("%s: %d of %d parts", title, len(names), len(parts.keys))
     todo = [name for name in names if name in missing]
     if len(todo) < len(names):
         log.logger.info("%s: %d of %d parts are done already", parts.folder, len(names) - len(todo), len(names))

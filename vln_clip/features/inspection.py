@@ -8,6 +8,7 @@ import numpy as np
 
 from vln_clip.features.formats import check_exists, format_of, read_header, read_rows
 from vln_clip.features.grid import GRID_SUFFIX, open_grid
+from vln_clip.features.opening import open_image_grids
 from vln_clip.features.store import StoreHeader, open_store
 from vln_clip.records import NUM_VIEWS
 
@@ -22,6 +23,9 @@ def inspect(path: Path) -> None:
     """
     if path.name.lower().endswith(GRID_SUFFIX):
         _inspect_grid(path)
+        return
+    if path.is_dir():
+        _inspect_folder(path)
         return
     kind = format_of(path)
     check_exists(path)
@@ -59,6 +63,14 @@ def _inspect_grid(path: Path) -> None:
     size = f" of {' or '.join(shapes)} {' or '.join(dtypes)}" if maps else ""
     first = f", first {firsts[0]}" if firsts else ""
     print(f"{path}: {len(grid.rows)} maps{size} in {len(grid.keys)} files{first}")
+
+
+def _inspect_folder(path: Path) -> None:
+    """Print what a folder of other programs' grids, one file per image, holds."""
+    grids = open_image_grids(path)
+    sample = grids.read(list(grids.image_keys)[:1])
+    size = f"{' x '.join(map(str, grids.shape))} {str(sample.dtype).removeprefix('torch.')}"
+    print(f"{path}: {len(grids.image_keys)} grids, first {grids.image_keys[0]} of {size} (C x h x w)")
 
 
 def _print_header(header: StoreHeader | None) -> None:

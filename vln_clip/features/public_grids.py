@@ -23,7 +23,7 @@ from vln_clip.features.store import StoreHeader
 from vln_clip.limits import MAX_ARRAY_BYTES
 
 _COCO = re.compile(r"COCO_(\w+)_(\d{12})")
-Place = tuple[str, str]  # name of the folder, and stem
+Place = tuple[str, str]  # folder, and stem
 
 
 class _Names:
@@ -37,6 +37,11 @@ class _Names:
 
     def __len__(self) -> int:
         return len(self._by_stem)
+
+    @property
+    def first(self) -> Place:
+        """Return one place."""
+        return min(self._by_stem[min(self._by_stem)])
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -54,7 +59,7 @@ class _Names:
         if not found and match:
             split, number = match[1], match[2]
             found = self._by_stem.get(str(int(number)), []) or self._by_stem.get(number, [])
-        named = [place for place in found if place[0] == split]
+        named = [place for place in found if Path(place[0]).name == split]
         found = named or found
         if len(found) > 1:
             folders = " and ".join(sorted(place[0] for place in found)[:2])
@@ -79,7 +84,7 @@ class FileGrids:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Return C, h and w of the first image; ``read`` wants all to be so."""
-        return tuple(self._grid(self.image_keys[0]).shape)
+        return tuple(self._grid(self._names.first).shape)
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -91,7 +96,7 @@ class FileGrids:
 
     def read(self, keys: Sequence[str]) -> Tensor:
         """Return the grids of some images, (B, C, h, w); see ``GridReader``."""
-        grids = [self._grid(key) for key in keys]
+        grids = [self._grid(self._find(key)) for key in keys]
         for key, grid in zip(keys, grids, strict=True):
             if tuple(grid.shape) != self.shape:
                 raise InputError(
@@ -102,23 +107,23 @@ class FileGrids:
 
     def vectors(self, keys: Sequence[str]) -> Tensor:
         """Return the vectors of some images, (B, D), of a folder of them."""
-        found = [self._array(key).flatten() for key in keys]
+        found = [self._load(self._find(key)).flatten() for key in keys]
         if len({len(vector) for vector in found}) > 1:
             raise InputError(f"vectors in {self.path} must have one width, got {sorted({len(v) for v in found})}")
         return torch.stack(found) if found else torch.empty(0, 0)
 
-    def _grid(self, key: str) -> Tensor:
-        array = self._array(key)
+    def _grid(self, place: Place) -> Tensor:
+        array = self._load(place)
         try:
             return as_grid(array)
         except ValueError as error:
-            raise InputError(f"features of {key} in {self.path} must be a grid, got {error}") from None
+            raise InputError(f"features of {place[1]} in {self.path} must be a grid, got {error}") from None
 
-    def _array(self, key: str) -> Tensor:
+    def _find(self, key: str) -> Place:
         place = self._names.find(key)
         if place is None:
             raise InputError(f"image {key} must have features, got none in {self.path} ({len(self._names):,} images)")
-        return self._load(place)
+        return place
 
 
 def as_grid(array: Tensor) -> Tensor:
@@ -154,7 +159,7 @@ def open_folder(path: Path) -> FileGrids:
     files: dict[Place, Path] = {}
     for file in sorted(path.rglob("*")):
         if file.suffix.lower() in SUFFIXES and file.name[0] != ".":
-            files[file.parent.name, file.stem] = file
+            files[str(file.parent), file.stem] = file
     kinds = sorted({file.suffix.lower() for file in files.values()})
     if len(kinds) > 1:
         raise InputError(f"{path} must hold feature files of one kind, got {' and '.join(kinds)}")
