@@ -26,6 +26,7 @@ class Seen:
     Attributes:
         name: noun of the design; ``doorway`` for doors.
         color: color word, None where it has none.
+        room: kind of the room that it stands in, None for doorways.
         share: of the picture's pixels, 0..1.
         center: where the middle of its pixels lies, 0 left to 1 right.
         place: left, middle, right; None between them, or where it reaches far over.
@@ -35,6 +36,7 @@ class Seen:
 
     name: str
     color: str | None
+    room: str | None
     share: float
     center: float
     place: str | None
@@ -96,8 +98,9 @@ def _see(scene: Scene, index: int, axes: np.ndarray, cast: Cast, pixels: np.ndar
     whole = _outline_area(thing.rect, thing.bottom_m, thing.top_m, axes, cast.eye)
     part = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / size / whole
     clear = share >= _CLEAR and part >= _WHOLE
+    room = scene.house.plan.rooms[thing.room].kind if thing.room >= 0 else None
     distance_m = float(np.median(np.linalg.norm(cast.points.reshape(-1, 3)[pixels] - cast.eye, axis=1)))
-    return Seen(thing.name, thing.color, share, center, _place(low, center, high), distance_m, clear)
+    return Seen(thing.name, thing.color, room, share, center, _place(low, center, high), distance_m, clear)
 
 
 def _outline_area(
