@@ -97,7 +97,7 @@ def _see(scene: Scene, index: int, axes: np.ndarray, cast: Cast, pixels: np.ndar
     low, high, center = float(across.min()), float(across.max()), float(across.mean())
     whole = _outline_area(thing.rect, thing.bottom_m, thing.top_m, axes, cast.eye)
     part = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / size / whole
-    clear = share >= _CLEAR and part >= _WHOLE
+    clear = bool(share >= _CLEAR and part >= _WHOLE)
     room = scene.house.plan.rooms[thing.room].kind if thing.room >= 0 else None
     distance_m = float(np.median(np.linalg.norm(cast.points.reshape(-1, 3)[pixels] - cast.eye, axis=1)))
     return Seen(thing.name, thing.color, room, share, center, _place(low, center, high), distance_m, clear)
