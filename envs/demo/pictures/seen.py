@@ -15,6 +15,7 @@ _WHOLE = 0.4  # least part of its outline that is in the picture and not covered
 _ROOM_SHARE, _FLOOR_SHARE = 0.7, 0.06
 _LEFT, _MIDDLE, _RIGHT = (0.0, 0.33), (0.42, 0.58), (0.67, 1.0)
 _NEAR_PLANE_M = 0.1
+_REACH = 2.0  # half pictures from the middle: of a bed that fills the picture it does not matter how much lies below
 _SPARSE = 3  # every third pixel tells the room
 _FLOORS = {palette.PLANKS: "wood", palette.CARPET: "carpet"}  # the others are tiles
 
@@ -106,13 +107,12 @@ def _see(scene: Scene, index: int, axes: np.ndarray, cast: Cast, pixels: np.ndar
 def _outline_area(
     rect: tuple[float, float, float, float], bottom_m: float, top_m: float, axes: np.ndarray, eye: np.ndarray
 ) -> float:
-    """Return the area of a thing's outline in pictures, inf where it reaches behind the camera."""
+    """Return the area of a thing's outline in pictures, cut half a picture beyond the borders."""
     x0, y0, x1, y1 = rect
     corners = np.array([(x, y, z) for x in (x0, x1) for y in (y0, y1) for z in (bottom_m, top_m)]) - eye
     local = corners @ (axes / (axes**2).sum(axis=1, keepdims=True)).T  # (8, 3)
-    if local[:, 2].min() < _NEAR_PLANE_M:
-        return float("inf")
-    flat = local[:, :2] / local[:, 2:]  # -1..1 across the picture
+    flat = local[:, :2] / np.maximum(local[:, 2:], _NEAR_PLANE_M)  # -1..1 across the picture
+    flat = np.clip(flat, -_REACH, _REACH)
     return float(np.prod(np.ptp(flat, axis=0) / 2))
 
 
