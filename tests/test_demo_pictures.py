@@ -227,8 +227,8 @@ def test_picked_answers_are_balanced():
         ("color", "bed", "pink"): 4,
     }
     assert [candidate.image_id for candidate in picked] == sorted(candidate.image_id for candidate in picked)
-    # 15 % of 60 questions are about colors: three rounds of all three answers.
-    few = Counter(candidate.answer for candidate in pick(np.random.default_rng(0), found, 60))
+    # 12 % of 75 questions are about colors: three rounds of all three answers.
+    few = Counter(candidate.answer for candidate in pick(np.random.default_rng(0), found, 75))
     assert [few[color] for color in ("red", "blue", "pink")] == [3, 3, 3]
 
 
