@@ -20,6 +20,7 @@ from vln_clip.envs.demo.pictures.words import (
 NUM_ANSWERS = 10
 _MOST_DEVIATE = 4  # so that the truth is always the most frequent answer and worth full score
 _SYNONYM, _SLIP = 0.09, 0.07  # shares of annotators
+_COMMON = ("cabinet", "chair", "lamp", "plant", "table")  # what people take other things for
 _CONFIDENCE = ("yes", "maybe", "no")
 _SURE, _UNSURE = (0.88, 0.10, 0.02), (0.45, 0.40, 0.15)
 _ANSWERS_SEED = 1_000_081
@@ -65,6 +66,6 @@ def _slips(candidate: Candidate) -> tuple[str, ...]:
     if candidate.domain == "color":
         return COLOR_SLIPS[answer]
     if candidate.domain == "noun":
-        return tuple(sorted(LOOKALIKES[answer])) or ("box",)
+        return tuple(sorted(LOOKALIKES[answer])) or tuple(name for name in _COMMON if name != answer)
     options = {"place": PLACES, "room": ROOMS, "floor": tuple(FLOOR_WORDS), "yes_no": YES_NO}[candidate.domain]
     return tuple(option for option in options if option != answer)

@@ -22,7 +22,7 @@ _PHRASES: dict[str, tuple[str, ...]] = {
         "Do you see {a} in this picture?",
     ),
     "is_color": ("{Is} the {noun} {color}?", "{Is} the color of the {noun} {color}?", "{Is} there {a_color}?"),
-    "any_color": ("Is there anything {color}?", "Is there a {color} object?", "Is anything {color} in the picture?"),
+    "any_color": ("Is there anything {color}?", "Is there {a_color} object?", "Is anything {color} in the picture?"),
     "is_room": ("Is this {a}?", "Is this picture taken in {a}?", "Does this look like {a}?"),
     "is_place": ("{Is} the {noun} on the {place}?", "{Is} the {noun} on the {place} side of the picture?"),
     "beside": ("{Is} the {noun} to the {side} of the {other}?", "{Is} the {noun} {side} of the {other}?"),
@@ -180,9 +180,9 @@ def _about_colors(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]
 def _about_objects(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
     for color, found in _colored(facts).items():
         if not found:
-            yield _ask(rng, facts, "any_color", color, "no", "yes_no", color=color)
+            yield _ask(rng, facts, "any_color", color, "no", "yes_no", color=color, a_color=with_article(color))
         elif found[0].share >= _LARGE:
-            yield _ask(rng, facts, "any_color", color, "yes", "yes_no", color=color)
+            yield _ask(rng, facts, "any_color", color, "yes", "yes_no", color=color, a_color=with_article(color))
             if len(found) == 1 and found[0].clear:
                 if found[0].place:
                     yield _ask(rng, facts, "where_color", color, found[0].place, "place", color=color)

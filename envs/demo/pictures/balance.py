@@ -9,21 +9,21 @@ from vln_clip.envs.demo.pictures.asking import Candidate
 # Shares of the questions; yes/no, number and other come as often as in VQA v2, about 38, 12 and 50 %.
 SHARES: dict[str, float] = {
     "presence": 0.12,
-    "is_color": 0.08,
-    "any_color": 0.07,
-    "is_room": 0.06,
+    "is_color": 0.05,
+    "any_color": 0.09,
+    "is_room": 0.07,
     "is_place": 0.03,
     "beside": 0.02,
-    "count": 0.08,
-    "count_color": 0.04,
-    "color": 0.15,
-    "color_at": 0.04,
+    "count": 0.06,
+    "count_color": 0.06,
+    "color": 0.12,
+    "color_at": 0.03,
     "where": 0.06,
-    "where_color": 0.05,
-    "room": 0.08,
-    "floor": 0.03,
-    "what": 0.07,
-    "closer": 0.02,
+    "where_color": 0.08,
+    "room": 0.10,
+    "floor": 0.05,
+    "what": 0.05,
+    "closer": 0.01,
 }
 _MOST = 2  # how many times as often as the rarest answers of a topic its others may come
 

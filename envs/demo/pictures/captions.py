@@ -21,6 +21,8 @@ class _Teller:
 
     rng: np.random.Generator
     facts: Facts
+    things: tuple[Seen, ...]
+    room: str
 
     def one_of(self, *options: str) -> str:
         return options[int(self.rng.integers(len(options)))]
@@ -29,13 +31,9 @@ class _Teller:
         """Return "a red sofa", mostly with its color."""
         return NOUNS[thing.name].with_article(thing.color if self.rng.random() < _NAME_COLOR else None)
 
-    @property
-    def room(self) -> str:
-        return self.facts.room or self.one_of("room", "house")
-
     def largest(self, count: int) -> list[Seen]:
         """Return the most striking things, with some chance."""
-        things = list(self.facts.clear)
+        things = self.things
         weights = [thing.share * (_DOORWAY_WEIGHT if thing.name == "doorway" else 1.0) for thing in things]
         order = np.argsort([-weight * self.rng.uniform(0.5, 1.5) for weight in weights])
         return [things[index] for index in order[:count]]
@@ -44,13 +42,18 @@ class _Teller:
 def captions(seed: int, facts: Facts) -> list[str]:
     """Return five different captions; the same seed and picture give the same ones."""
     rng = np.random.default_rng([seed, facts.image_id, _CAPTIONS_SEED])
-    teller = _Teller(rng, facts)
+    inside = tuple(thing for thing in facts.clear if thing.room in (facts.room, None))
+    if facts.room and inside:
+        teller = _Teller(rng, facts, inside, facts.room)
+    else:  # what stands in several rooms stands in the house
+        teller = _Teller(rng, facts, facts.clear, "house")
     texts: list[str] = []
     order = list(rng.permutation(len(_WAYS)))
     for index in [*order, *rng.integers(len(_WAYS), size=200)]:
-        text = _WAYS[index](teller)
+        told = _WAYS[index](teller)
+        text = told and told[0].upper() + told[1:]
         if text and text not in texts:
-            texts.append(text[0].upper() + text[1:])
+            texts.append(text)
         if len(texts) == NUM_CAPTIONS:
             return texts
     raise RuntimeError(f"picture {facts.image_id} shows too little for {NUM_CAPTIONS} captions")
@@ -77,7 +80,7 @@ def _there_is(teller: _Teller) -> str:
 
 
 def _view_of(teller: _Teller) -> str | None:
-    if not teller.facts.floor or not teller.facts.room:
+    if not teller.facts.floor or teller.room != teller.facts.room:
         return None
     floor = teller.one_of("floor", "floors") if teller.facts.floor == "wood" else "floor"
     words = f"{teller.facts.floor} {floor}"
@@ -98,7 +101,7 @@ def _sides(teller: _Teller) -> str | None:
 
 def _counted(teller: _Teller) -> str | None:
     names = [thing.name for thing in teller.facts.things]
-    clear = [thing.name for thing in teller.facts.clear]
+    clear = [thing.name for thing in teller.things]
     for name in clear:
         if 1 < names.count(name) == clear.count(name) < len(NUMBERS) and not NOUNS[name].mass:
             rest = [thing for thing in teller.largest(3) if thing.name != name][:1]

@@ -15,6 +15,7 @@ _WHOLE = 0.4  # least part of its outline that is in the picture and not covered
 _ROOM_SHARE, _FLOOR_SHARE = 0.7, 0.06
 _LEFT, _MIDDLE, _RIGHT = (0.0, 0.33), (0.42, 0.58), (0.67, 1.0)
 _NEAR_PLANE_M = 0.1
+_REACH = 2.0  # half pictures from the middle: of a bed that fills the picture it does not matter how much lies below
 _SPARSE = 3  # every third pixel tells the room
 _FLOORS = {palette.PLANKS: "wood", palette.CARPET: "carpet"}  # the others are tiles
 
@@ -26,6 +27,7 @@ class Seen:
     Attributes:
         name: noun of the design; ``doorway`` for doors.
         color: color word, None where it has none.
+        room: kind of the room that it stands in, None for doorways.
         share: of the picture's pixels, 0..1.
         center: where the middle of its pixels lies, 0 left to 1 right.
         place: left, middle, right; None between them, or where it reaches far over.
@@ -35,6 +37,7 @@ class Seen:
 
     name: str
     color: str | None
+    room: str | None
     share: float
     center: float
     place: str | None
@@ -95,21 +98,21 @@ def _see(scene: Scene, index: int, axes: np.ndarray, cast: Cast, pixels: np.ndar
     low, high, center = float(across.min()), float(across.max()), float(across.mean())
     whole = _outline_area(thing.rect, thing.bottom_m, thing.top_m, axes, cast.eye)
     part = (np.ptp(rows) + 1) * (np.ptp(columns) + 1) / size / whole
-    clear = share >= _CLEAR and part >= _WHOLE
+    clear = bool(share >= _CLEAR and part >= _WHOLE)
+    room = scene.house.plan.rooms[thing.room].kind if thing.room >= 0 else None
     distance_m = float(np.median(np.linalg.norm(cast.points.reshape(-1, 3)[pixels] - cast.eye, axis=1)))
-    return Seen(thing.name, thing.color, share, center, _place(low, center, high), distance_m, clear)
+    return Seen(thing.name, thing.color, room, share, center, _place(low, center, high), distance_m, clear)
 
 
 def _outline_area(
     rect: tuple[float, float, float, float], bottom_m: float, top_m: float, axes: np.ndarray, eye: np.ndarray
 ) -> float:
-    """Return the area of a thing's outline in pictures, inf where it reaches behind the camera."""
+    """Return the area of a thing's outline in pictures, cut half a picture beyond the borders."""
     x0, y0, x1, y1 = rect
     corners = np.array([(x, y, z) for x in (x0, x1) for y in (y0, y1) for z in (bottom_m, top_m)]) - eye
     local = corners @ (axes / (axes**2).sum(axis=1, keepdims=True)).T  # (8, 3)
-    if local[:, 2].min() < _NEAR_PLANE_M:
-        return float("inf")
-    flat = local[:, :2] / local[:, 2:]  # -1..1 across the picture
+    flat = local[:, :2] / np.maximum(local[:, 2:], _NEAR_PLANE_M)  # -1..1 across the picture
+    flat = np.clip(flat, -_REACH, _REACH)
     return float(np.prod(np.ptp(flat, axis=0) / 2))
 
 

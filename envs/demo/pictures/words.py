@@ -75,10 +75,13 @@ NOUNS: dict[str, Noun] = {
 _GROUPS = (
     ("cabinet", "wardrobe", "fridge", "dresser"),
     ("table", "desk"),
-    ("sofa", "armchair", "bench", "chair"),
+    ("sofa", "armchair"),
+    ("armchair", "chair"),
+    ("bench", "chair"),
+    ("bench", "sofa"),
     ("sink", "counter", "cabinet"),
     ("counter", "dresser", "stove"),
-    ("painting", "mirror", "clock"),
+    ("painting", "mirror"),
 )
 # What could be meant by, or taken for, a thing: where both are seen, nothing is asked about either.
 LOOKALIKES: dict[str, frozenset[str]] = {
