@@ -32,6 +32,17 @@ def print_results(path: Path) -> None:
             print_tables([groups_table("val_unseen by language", "language", agents)])
 
 
+def print_models(path: Path, title: str) -> None:
+    """Print the ``results.json`` of VQA or captioning, splits below each other, one row per model, context first."""
+    results = check_results(read_json(path), path)
+    rows = [
+        Row({"split": split, "model": name, "features": str(row.get("features", MISSING))}, metric_cells(row), split)
+        for split, models in results.items()
+        for name, row in models.items()
+    ]
+    print_tables([Table(f"{path.parent}: {title}", "results", rows)])
+
+
 def check_results(content: object, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the content of a ``results.json`` whose rows hold what tables need.
 

@@ -61,6 +61,7 @@ def settings_of(values: dict[str, Any]) -> CaptionConfig:
     """Return the configuration that a checkpoint was saved with."""
     defaults, found = CaptionConfig(), dict[str, Any]()
     for item in fields(defaults):
-        default, value = getattr(defaults, item.name), values.get(item.name, getattr(defaults, item.name))
-        found[item.name] = from_json(type(default), value) if is_dataclass(default) and isinstance(value, dict) else value
+        default = getattr(defaults, item.name)
+        value = values.get(item.name, default)
+        found[item.name] = from_json(type(default), value) if is_dataclass(default) and value != default else value
     return CaptionConfig(**(found | {"runs": Path(found["runs"])}))

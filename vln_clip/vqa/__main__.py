@@ -1,38 +1,24 @@
 """The command line of VQA; see ``vln_clip.vqa``. It is read before anything heavy is imported."""
 
-import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import tyro
 
 from vln_clip import log
-from vln_clip.errors import unknown_name
 from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.verbs import dispatch
 from vln_clip.vqa.config import PRESETS, VqaConfig
 
 if TYPE_CHECKING:
     from vln_clip.ranks import Ranks
 
 PROG = "python -m vln_clip.vqa"
-VERBS = ("train", "evaluate", "predict")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program: the first word says what to do."""
-    words = sys.argv[1:] if argv is None else argv
-    verb = words[0] if words else ""
-    if verb in ("", "-h", "--help"):
-        print(f"usage: {PROG} {{{','.join(VERBS)}}} [flags]   ({PROG} VERB --help lists a verb's flags)")
-        return
-    if verb not in VERBS:
-        raise unknown_name("verb", verb, VERBS)
-    if verb == "train":
-        train(words[1:])
-        return
-    from vln_clip.vqa import using
-
-    getattr(using, verb)(words[1:])
+    dispatch(argv, PROG, {"train": train, "evaluate": evaluate, "predict": predict})
 
 
 def train(argv: list[str]) -> None:
@@ -44,15 +30,29 @@ def train(argv: list[str]) -> None:
             run_with(settings, ranks)
 
 
+def evaluate(argv: list[str]) -> None:
+    """Score a checkpoint, or a result file."""
+    from vln_clip.vqa import using
+
+    using.evaluate(argv)
+
+
+def predict(argv: list[str]) -> None:
+    """Write the result file of a split, or check one."""
+    from vln_clip.vqa import using
+
+    using.predict(argv)
+
+
 def run_with(settings: VqaConfig, ranks: "Ranks") -> None:
     """Open the run's folder, train, and show the results."""
+    from vln_clip.report import print_models
     from vln_clip.session import work_in_run
     from vln_clip.vqa import recipe
-    from vln_clip.vqa.report import print_results
 
     run = work_in_run(settings, ranks, recipe.train)
     if ranks.is_main:
-        print_results(run.results_file)
+        print_models(run.results_file, "official accuracy; checkpoints chosen by it on val, *_last is the last one")
 
 
 def parse(argv: list[str]) -> VqaConfig:

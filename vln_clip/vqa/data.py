@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vln_clip import log, paths
-from vln_clip.demo_pictures import COCO_FOLDERS, drawn_pictures
+from vln_clip.demo_pictures import COCO_FOLDERS as COCO
+from vln_clip.demo_pictures import drawn_pictures
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.grid import GridReader
 from vln_clip.image_grids import DEMO, GridsWanted, find_grids
@@ -54,11 +54,11 @@ class Dataset:
 
 _GQA = ("GQA/images",)
 DATASETS = {
-    "vqa": Dataset("vqa", "train", "val", "test", COCO_FOLDERS, "vqa", "train+val"),
+    "vqa": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train+val"),
     "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0),
-    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO_FOLDERS, "vqa", "train+nominival", 0),
+    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO, "vqa", "train+nominival", 0),
     "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0),
-    "demo": Dataset("vqa", "train", "val", "test", COCO_FOLDERS, "vqa", "train", 2),
+    "demo": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train", 2),
 }
 
 
