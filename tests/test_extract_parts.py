@@ -221,7 +221,7 @@ def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path)
     told = two.communicate()[1]
     assert two.returncode == 0, told
     assert "share 1 of 2: 2 of 3 scans" in told  # alpha and gamma
-    assert "share 2 of 2: 1 of 3 scans" in told
+    assert "share 2 of 2" not in told  # one voice
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     assert not list(tmp_path.glob(".*"))
 
