@@ -1,6 +1,7 @@
 """Extraction that is interrupted, shared out and merged: killed processes, shards, damaged and foreign parts."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,22 @@ def test_shards_replace_a_complete_output_when_the_last_one_is_done(data, tmp_pa
         program(data, out, *swapped, "--shard", "2/2")
         assert not parts_folder(out).exists()
     assert read_header(out).channel_order == "bgr"
+
+
+def test_what_a_kill_after_merging_left_is_removed_but_no_newer_part(data, tmp_path, network, monkeypatch):
+    out = tmp_path / "x.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        program(data, out)
+    folder = parts_folder(out)
+    assert len(list(folder.iterdir())) == 3
+    newer = folder / "beta.safetensors"
+    os.utime(newer, (newer.stat().st_mtime + 60,) * 2)  # of a process that replaces the output
+    program(data, out)
+    assert list(folder.iterdir()) == [newer]
+    os.utime(newer, (newer.stat().st_mtime - 120,) * 2)
+    program(data, out)
+    assert not folder.exists()
 
 
 def test_told_merging_does_not_replace_another_output(data, tmp_path, network):

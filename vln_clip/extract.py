@@ -138,7 +138,9 @@ def extract_features(
     options, source = options or Options(), source or Skyboxes()
     renderer = RENDERER if isinstance(source, Skyboxes) else type(source).__name__
     parts = plan_parts(encoder, panoramas, out, options, origin, dtype, renderer)
-    if not parts.is_complete():
+    if parts.is_complete():
+        parts.remove_merged()
+    else:
         extract_parts(encoder, panoramas, parts, options, source, workers)
         parts.merge()
     return out
@@ -332,6 +334,7 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, ranks: Ranks)
     encoder = ranks.first_here(lambda: create_encoder(config.encoder, config.weights or True, device))
     parts = plan_parts(encoder, panoramas, out, options, find_dataset(config.dataset).world, config.dtype, RENDERER)
     if parts.is_complete(config.overwrite):
+        parts.remove_merged()
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
     index, count = index * ranks.world + ranks.rank, count * ranks.world
