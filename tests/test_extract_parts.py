@@ -227,6 +227,19 @@ def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path)
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
+def test_what_one_of_two_processes_cannot_read_is_told_once_and_ends_both(data, tmp_path):
+    weights_file(tmp_path)
+    images = data / "scans" / "beta" / "matterport_skybox_images"  # the second process's scan
+    next(iter(sorted(images.iterdir()))).write_bytes(b"half")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m"]
+    two = process(data, tmp_path, tmp_path / "x.safetensors", "--render-size", "16", "12", launcher=launcher)
+    told = two.communicate()[1]
+    assert two.returncode == 1  # the launcher's
+    assert told.count("skybox image must be a complete JPEG") == 1
+    assert "[rank" not in told  # before the lines of a traceback
+
+
 @pytest.mark.parametrize("name", ["x.safetensors", "x.tsv"])
 def test_shards_replace_a_complete_output_when_the_last_one_is_done(data, tmp_path, network, name):
     out, words = tmp_path / name, ["--overwrite", "--channel-order", "bgr"]
