@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +31,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: the folder cannot be written to, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share a disk may have equal process numbers, those of containers mostly have.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,9 +43,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+        raise unwritable(path, error.strerror or error) from None
     except SafetensorError as error:  # of its writer, which has no error numbers
-        raise InputError(f"file {path} cannot be written: {error}") from None
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, why: object, what: str = "file") -> InputError:
+    """Build the error for a path that cannot be written to."""
+    return InputError(
+        f"{what} {path} cannot be written: {why}; make room there or let it be written to, then give the same command"
+    )
 
 
 def sync(path: Path) -> None:
@@ -72,7 +81,7 @@ def append_line(path: Path, line: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+        raise unwritable(path, error.strerror or error) from None
 
 
 def keep(path: Path, other: Path) -> None:
@@ -97,7 +106,7 @@ def remove_temporaries(found: Iterable[Path], idle_s: float = ABANDONED_S) -> No
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster, or it was finished just now
+        except OSError:  # another process was faster, it was finished just now, or it is not ours to remove
             continue
 
 

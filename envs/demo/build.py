@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from vln_clip.envs.demo.house import CAMERA_M, House, make_house, viewpoint_id
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.demo.rxr_files import write_rxr
 from vln_clip.envs.demo.world import PathRecord, World, plan_world
+from vln_clip.errors import InputError
+from vln_clip.files import unwritable
 from vln_clip.paths import cache_dir
 from vln_clip.tasks.datasets import DATASETS
 
@@ -45,7 +48,23 @@ def build_demo(
         config: what to build.
         workers: processes that draw the pictures; None takes the CPUs of this process.
         on_progress: called with (houses done, houses).
+
+    Raises:
+        InputError: the folder cannot be written to, the disk is full, or a process that draws was killed.
     """
+    try:
+        _build(folder, config, workers, on_progress)
+    except OSError as error:
+        raise unwritable(folder, error.strerror or error, "demo world") from None
+    except BrokenProcessPool:
+        raise InputError(
+            f"demo world {folder} cannot be built: a process that draws its pictures was killed (out of memory?); "
+            "give the same command where there is more memory, or with fewer CPUs (taskset)"
+        ) from None
+
+
+def _build(folder: Path, config: DemoConfig, workers: int | None, on_progress: Progress | None) -> None:
+    """Build a world beside its folder and put it in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
@@ -57,6 +76,8 @@ def build_demo(
             _image_folder(draft, house).mkdir(parents=True)
         _draw_all(draft, config, world, workers or _num_cpus(), on_progress)
         draft.chmod(0o755)
+        if hasattr(os, "sync"):
+            os.sync()  # a power failure must not leave the name of a world with empty pictures
         try:
             draft.rename(folder)
         except OSError:
