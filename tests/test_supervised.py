@@ -11,7 +11,7 @@ from vln_clip.supervised import GRADIENT_NORM, Clip, LossSum, ReadAhead, Supervi
 VALUES = torch.tensor([1.0, 2.0, 3.0, 6.0])
 
 
-def learner(clip=Clip(), values=VALUES, lr=1.0):
+def learner(clip=None, values=VALUES, lr=1.0):
     """One weight w, loss of a row (w * value): gradient = mean of the values."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
@@ -20,7 +20,7 @@ def learner(clip=Clip(), values=VALUES, lr=1.0):
     def loss(rows, data):
         return LossSum(model(data[:, None]).sum(), torch.tensor(len(rows)), {"mean_value": data.sum()})
 
-    return SupervisedLearner(model, torch.optim.SGD(model.parameters(), lr), batches, loss, clip)
+    return SupervisedLearner(model, torch.optim.SGD(model.parameters(), lr), batches, loss, clip or Clip())
 
 
 def test_a_step_follows_the_mean_over_rows():
@@ -77,8 +77,7 @@ def test_what_fails_while_reading_ahead_is_raised_when_the_batch_is_wanted():
 
     batches = ReadAhead(ShuffledSampler(10, 5, seed=1), load)
     with pytest.raises(ValueError, match="row 9 is damaged"):
-        for _ in range(2):
-            batches.next()
+        [batches.next() for _ in range(2)]
 
 
 def test_a_step_with_nan_is_not_taken():

@@ -14,12 +14,8 @@ from vln_clip.events import Events, Sights
 from vln_clip.lock import FolderLock
 from vln_clip.log import logger
 from vln_clip.ranks import ALONE, Ranks
-<<<<<<< HEAD
-from vln_clip.reading import loads, read_json, read_text
-from vln_clip.run_config import RunConfig, changed_fields, filled
-=======
 from vln_clip.reading import loads, read_bytes, read_json
->>>>>>> d42bf238cf36b0cbfd0771e90e3bac4f696d575e
+from vln_clip.run_config import RunConfig, changed_fields, filled
 from vln_clip.signals import StopRequests
 
 LAST = "last"

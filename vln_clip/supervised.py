@@ -89,6 +89,7 @@ class SupervisedLearner(Generic[Data]):
         batches: what to learn from.
         loss: of rows and their data; draws dropout from a generator of its own.
         clip: of gradients.
+        mean: whether the loss is the total by the count; else the total itself, which is logged by the count too.
         watch: looks at numbers before the step is taken.
         ranks: who learn together.
     """
@@ -100,6 +101,7 @@ class SupervisedLearner(Generic[Data]):
     clip: Clip = Clip()
     watch: Watch = field(default_factory=Watch)
     ranks: Ranks = ALONE
+    mean: bool = True
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step and return the numbers to log."""
@@ -107,7 +109,7 @@ class SupervisedLearner(Generic[Data]):
         self.optimizer.zero_grad(set_to_none=True)
         lost = self.loss(*self.batches.next())
         count = self.ranks.sum(lost.count.detach().float().clone()).clamp(min=1)
-        (lost.total / count).backward()
+        (lost.total / count if self.mean else lost.total).backward()
         self.ranks.sum_gradients(self.model)
         sums = {"loss": lost.total} | {name: value.float() for name, value in lost.shown.items()}
         found = fetch({name: value / count for name, value in sums.items()}, self.ranks)
