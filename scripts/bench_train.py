@@ -116,7 +116,7 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
     import torch
 
     from vln_clip import config as configs
-    from vln_clip import envdrop, setting
+    from vln_clip import envdrop, optimizers, setting
     from vln_clip.envs.episodes import ShuffledSampler
     from vln_clip.features import open_store
     from vln_clip.paths import cache_dir
@@ -127,7 +127,7 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
     world = data.world([open_store(path)] if config.width else [])
     table = data.table("train")
     follower = setting.build_follower(data, preset.model, config.width, seed=1)
-    optimizer = envdrop.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
+    optimizer = optimizers.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
     sampler = ShuffledSampler(len(table), config.batch_size, seed=1)
     if num_scans is not None:
         scan = world.scan[table.viewpoint].cpu()
@@ -210,12 +210,12 @@ def iteration_cost(learner: "FollowerLearner", learn: Callable[[], object], conf
 def other_learners(learner: "FollowerLearner", batch_size: int) -> dict[str, Callable[[], object]]:
     """Return an iteration of the speaker and one of back-translation; its unlabelled paths are those of training."""
     from vln_clip import config as configs
-    from vln_clip import envdrop, setting
+    from vln_clip import envdrop, optimizers, setting
     from vln_clip.envs.episodes import ShuffledSampler
 
     preset, table, world = configs.PRESETS["r2r"], learner.table, learner.world
     speaker = setting.build_speaker(learner.setting, preset.model, world.bank.width, seed=1)  # type: ignore[attr-defined]
-    optimizer = envdrop.make_optimizer(speaker, preset.speaker.speaker_optimizer, 0.0)
+    optimizer = optimizers.make_optimizer(speaker, preset.speaker.speaker_optimizer, 0.0)
     samplers = [ShuffledSampler(len(table), batch_size, seed=2) for _ in range(2)]
     clip_norm = preset.follower.clip_norm
     translation = preset.back_translation

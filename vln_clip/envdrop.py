@@ -8,7 +8,6 @@ its rows of the joint batch; the gradients of all are summed before the step.
 from dataclasses import dataclass, field
 
 import torch
-import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import Follower
@@ -257,9 +256,3 @@ def fetch(numbers: dict[str, Tensor], ranks: Ranks = ALONE) -> dict[str, float]:
     """Bring scalars, summed over ranks, from the device, all at once: each fetch waits for the device."""
     values = ranks.sum(torch.stack([number.detach() for number in numbers.values()]))
     return dict(zip(numbers, values.tolist(), strict=True))
-
-
-def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
-    """Build an optimizer with PyTorch's defaults (RMSprop: α 0.99, ε 1e-8), as the reference does."""
-    kinds = {"rms": torch.optim.RMSprop, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    return kinds[name](model.parameters(), lr=lr)

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from vln_clip import checkpoint, envdrop, files, log, paths, setting
+from vln_clip import checkpoint, envdrop, files, log, optimizers, paths, setting
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.products import has_fast_bfloat16, learning_in
 from vln_clip.determinism import deterministic
@@ -121,7 +121,7 @@ def follower_learner(
 ) -> envdrop.FollowerLearner:
     """Set a follower up to learn from the labelled episodes."""
     c, table = job.config.follower, job.setting.table(TRAIN)
-    optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
+    optimizer = optimizers.make_optimizer(follower, c.optimizer, lr)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
     watch = Watch(job.config.max_gradient_norm_factor)
     own, joint = job.generators(name)
@@ -175,7 +175,7 @@ def speaker_stage(job: Job) -> Stage:
     """Set up a speaker that learns by teacher forcing; BLEU on val_unseen selects the one for back-translation."""
     c, table = job.config.speaker, job.setting.table(TRAIN)
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
-    optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
+    optimizer = optimizers.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
     sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
     generator, joint = job.generators("speaker")
     clip = job.config.follower.clip_norm
