@@ -139,6 +139,12 @@ def test_evaluation_takes_every_item_once_longest_first():
     assert [part.tolist() for part in in_order(4, 3, length)] == [[1, 3, 0], [2]]
 
 
+def test_a_batch_has_only_so_many_tokens():
+    length = torch.tensor([3, 5, 1, 5])
+    assert [part.tolist() for part in in_order(4, 3, length, 10)] == [[1, 3], [0, 2]]  # 2 rows of 5, then 2 of 3
+    assert [part.tolist() for part in in_order(4, 3, length, 4)] == [[1], [3], [0], [2]]  # 5 are too many even alone
+
+
 def test_sampled_paths_look_like_the_labelled_ones(tables):
     # Labelled: 2 hops of 5 m (a0-a2) twice, 3 hops (a0-a4, 7.5 m) once, in alpha only.
     labelled = compiled(
