@@ -32,6 +32,7 @@ from vln_clip.stage import Best, Stage
 from vln_clip.training import run_stage
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
+COMPILED = ("tables", "splits")  # folders of the cache whose files can be made again in minutes
 BEST_BLEU = "best_val_unseen_bleu"
 
 
@@ -40,6 +41,8 @@ def train(run: Run) -> None:
     settings, ranks = run.config, run.ranks
     if ranks.is_main:
         files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
+        for folder in COMPILED:
+            files.remove_unused(paths.cache_dir() / folder)
     same: AbstractContextManager[None] = nullcontext()
     if settings.deterministic:
         same = deterministic(run.folder, setting.pick_device(ranks.device or settings.device), ranks)
