@@ -95,7 +95,7 @@ def test_another_safetensors_file_is_no_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("name", ["rms", "adam", "sgd"])
 def test_optimizer_states_come_back(name):
-    from vln_clip.envdrop import make_optimizer
+    from vln_clip.optimizers import make_optimizer
 
     models = [torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)]
     models[1].load_state_dict(models[0].state_dict())

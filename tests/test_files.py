@@ -4,7 +4,10 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+
 from vln_clip import files
+from vln_clip.columns import map_columns, write_columns
 
 
 def test_abandoned_temporary_files_of_a_cache_are_removed(tmp_path):
@@ -51,3 +54,21 @@ def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (order.append("rename"), rename(*paths)))
     files.save_json(tmp_path / "x.json", {})
     assert order == ["sync", "rename", "sync"]
+
+
+def test_what_nobody_used_for_months_is_removed(tmp_path):
+    def fill(writer):
+        writer.append("x", np.arange(3))
+        return {}
+
+    unused, used, new, writing = (tmp_path / name for name in ("unused", "used", "new", ".writing.1.tmp"))
+    for path in (unused, used, new, writing):
+        write_columns(path, fill)
+    for path in (unused, used, writing):
+        os.utime(path, (0, path.stat().st_mtime - files.UNUSED_S - 1))
+    mapped = map_columns(used)[0]
+    files.remove_unused(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([used, new, writing])
+    used.unlink()
+    assert mapped["x"].tolist() == [0, 1, 2]
+    files.remove_unused(tmp_path / "absent")

@@ -1,5 +1,6 @@
 """Atomic writes: a reader sees the old file or the whole new one, never half of it, also after a power failure."""
 
+import contextlib
 import errno
 import gzip
 import io
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPORARY = ".*.tmp"  # names of what is being written
+UNUSED_S = 90 * 86_400.0  # what can be made again is kept so long after its last use
 ABANDONED_S = 86_400.0  # what was not written to for a day has no writer any more, on whatever machine it was
 
 
@@ -108,6 +110,18 @@ def remove_temporaries(found: Iterable[Path], idle_s: float = ABANDONED_S) -> No
                 path.unlink()
         except OSError:  # another process was faster, it was finished just now, or it is not ours to remove
             continue
+
+
+def mark_used(path: Path) -> None:
+    """Note that a file of the cache was used just now, for ``remove_unused``; others' caches stay as they are."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove what nobody marked as used for ``UNUSED_S``; a process that has it mapped keeps it until its end."""
+    if folder.is_dir():
+        remove_temporaries(folder.glob("[!.]*"), UNUSED_S)
 
 
 def write_drawn(path: Path, draw: Callable[[BinaryIO], object]) -> None:

@@ -1,9 +1,11 @@
 """Opens what a program works with: the data set, its graphs, texts, features and worlds."""
 
 import ctypes
+import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def dataset_folder(dataset: str) -> Path:
 
 def pick_device(name: str) -> torch.device:
     """Return the device of ``--device``; ``auto`` takes a GPU where there is one."""
+    _spare_collections()
     _keep_freed_memory()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -57,6 +60,15 @@ def pick_device(name: str) -> torch.device:
         gpus = torch.cuda.device_count()
         raise InputError(f"--device must be auto, cpu or one of this machine's {gpus} GPUs (cuda:N), got {name!r}")
     return device
+
+
+@cache
+def _spare_collections() -> None:
+    """Tell the garbage collector that what is imported by now stays.
+
+    Else it looks through all of PyTorch's modules again and again while episodes are read: a fifth of that time.
+    """
+    gc.freeze()
 
 
 def _keep_freed_memory() -> None:
