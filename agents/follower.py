@@ -105,9 +105,19 @@ class TextEncoder(nn.Module):
         else:
             text, _, cell = self.lstm(dropout(self.embedding(tokens), self.dropout_p, generator), length)
         # The reference pools over padding too, whose rows are zero: a result that depends on the batch (P7).
-        pooled = text if self.pool_padding else text.masked_fill(~mask[..., None], -torch.inf)
-        attended = torch.tanh(self.encoder2decoder(pooled.amax(1)))
+        pooled = text.amax(1) if self.pool_padding else _pool(text, mask)
+        attended = torch.tanh(self.encoder2decoder(pooled))
         return dropout(text, self.dropout_p, generator), mask, attended, torch.cat([cell[1], cell[0]], -1)
+
+
+def _pool(text: Tensor, mask: Tensor) -> Tensor:
+    """Return the maximum (B, H) over the real tokens of a text (B, L, H) whose padding is 0."""
+    padding = ~mask[..., None]
+    if text.requires_grad:
+        return text.masked_fill(padding, -torch.inf).amax(1)
+    pooled = text.masked_fill_(padding, -torch.inf).amax(1)  # in place: the copy would be the largest tensor there is
+    text.masked_fill_(padding, 0)
+    return pooled
 
 
 class Attention(nn.Module):

@@ -18,6 +18,7 @@ from vln_clip.columns import DamagedColumnsError, map_columns
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.errors import InputError
 from vln_clip.paths import cache_dir
+from vln_clip.reading import read_packed
 from vln_clip.records import ELEVATION_STEP_RAD, HEADING_STEP_RAD, NUM_HEADINGS
 
 logger = logging.getLogger(__name__)
@@ -70,13 +71,15 @@ class NavTables:
         paths = [graph_path(folder, scan) for scan in names]
         digest = hashlib.sha256(f"{VERSION}\n".encode())
         for scan, path in zip(names, paths, strict=True):
-            digest.update(f"{scan} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{scan} {hashlib.sha256(read_packed(path)).hexdigest()}\n".encode())
         cached = cache_dir() / "tables" / f"{digest.hexdigest()[:32]}.safetensors"
-        if cache and cached.is_file():
+        if cache:
             try:
                 return cls._from_arrays(names, map_columns(cached)[0])
-            except (DamagedColumnsError, KeyError):  # a damaged cache is only a cache
-                cached.unlink(missing_ok=True)
+            except FileNotFoundError:
+                pass
+            except (DamagedColumnsError, OSError):  # only a cache
+                logger.warning("%s is damaged and is made anew", cached)
         tables = cls.build(_read_graphs(names, paths))
         if cache:
             files.save_safetensors(cached, tables._arrays())
@@ -195,8 +198,20 @@ class NavTables:
 
     @classmethod
     def _from_arrays(cls, scans: tuple[str, ...], arrays: dict[str, np.ndarray]) -> "NavTables":
-        ids = tuple(arrays.pop("viewpoint_ids").tobytes().decode().split("\n"))
-        return cls(scans=scans, viewpoint_ids=ids, **arrays)
+        """Return tables of arrays as ``_arrays`` makes them; others are a ``DamagedColumnsError``."""
+        try:
+            ids = tuple(arrays.pop("viewpoint_ids").tobytes().decode().split("\n"))
+            found = cls(scans=scans, viewpoint_ids=ids, **arrays)
+            N, K = len(ids), found.neighbor.shape[-1]
+            shapes = {"position": (N, 3), **dict.fromkeys(("scan_index", "degree", "pair_row"), (N,))}
+            shapes |= dict.fromkeys(("neighbor", "view", "bearing_rad", "elevation_rad"), (N, K))
+            shapes |= dict.fromkeys(("pair_distance_m", "pair_next"), (found.pair_next.size,))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DamagedColumnsError(f"tables: {error}") from None
+        wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
+        if wrong:
+            raise DamagedColumnsError(f"tables of other shapes: {', '.join(wrong)}")
+        return found
 
 
 def _read_graphs(names: Sequence[str], paths: Sequence[Path]) -> list[ScanGraph]:

@@ -52,10 +52,12 @@ class EpisodeTable:
         Raises:
             InputError: an episode names a viewpoint that the graphs lack.
         """
-        start = [tables.index(e.scan, e.start) for e in episodes]
         hidden: list[int] = []
-        paths = {e.path: [tables.index(e.scan, v) for v in e.path] for e in episodes if e.path}
-        rows = [paths[e.path] if e.path else hidden for e in episodes]
+        starts = {place: tables.index(*place) for place in {(e.scan, e.start) for e in episodes}}
+        routes = {(e.scan, e.path) for e in episodes if e.path}  # names may be the same in several buildings
+        paths = {(scan, path): [tables.index(scan, name) for name in path] for scan, path in routes}
+        start = [starts[e.scan, e.start] for e in episodes]
+        rows = [paths[e.scan, e.path] if e.path else hidden for e in episodes]
         goal = [row[-1] if row else -1 for row in rows]
         view = snap_view(torch.tensor([e.heading_rad for e in episodes], dtype=torch.float64))
         columns = [torch.as_tensor(column, dtype=torch.int64).to(device) for column in (start, view, goal)]

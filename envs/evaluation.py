@@ -16,6 +16,7 @@ from vln_clip.sampler import in_order
 from vln_clip.tasks.metrics import Scores, score_indices, summarize
 
 EVALUATION_BATCH = 512  # evaluation keeps no gradients: larger batches than training, for speed alone
+EVALUATION_TOKENS = EVALUATION_BATCH * 40  # most of a batch: long instructions walk in smaller ones, for memory alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,9 @@ def walk_split(
     of them return all walks.
     """  # noqa: D205
     chosen = torch.arange(len(table)) if rows is None else rows.cpu()
+    lengths = table.length.cpu()[chosen]
     walks: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    for part in ranks.deal(list(in_order(len(chosen), batch_size, table.length.cpu()[chosen]))):
+    for part in ranks.deal(list(in_order(len(chosen), batch_size, lengths, EVALUATION_TOKENS))):
         batch = table.batch(chosen[part])
         teacher = SHORTEST if feedback is teacher_forced else None
         record = roll_out(world, agent, batch, feedback, max_steps, teacher=teacher)

@@ -6,6 +6,7 @@ A place is ``(viewpoint, view)``. Every method works on whole batches, on the de
 import math
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,19 +83,17 @@ class Navigation:
         base = view[:NUM_HEADINGS, None] * HEADING_STEP_RAD
         self.own_angles = angle_features(heading, elevation)  # (36, 4)
         self.view_angles = angle_features(heading - base, elevation.expand(NUM_HEADINGS, -1))  # (12, 36, 4)
-        self.candidate_angles = self._candidate_angles(
-            tensor(tables.bearing_rad, torch.float64), tensor(tables.elevation_rad, torch.float64)
-        )
+        self.directions = self._directions(tables.bearing_rad, tables.elevation_rad)
+        self.turns = _turns().to(self.device)
 
-    def _candidate_angles(self, bearing_rad: Tensor, elevation_rad: Tensor) -> Tensor:
-        """Return what ``observe`` shows of candidates for each base heading, (N * 12, K + 1, 4); stop and padding 0."""
-        N, K = bearing_rad.shape
-        table = torch.zeros(N, NUM_HEADINGS, K + 1, ANGLES, device=self.device)
-        padding = torch.arange(K, device=self.device) >= self.degree[:, None]
-        for step in range(NUM_HEADINGS):
-            angles = angle_features(bearing_rad - step * HEADING_STEP_RAD, elevation_rad)
-            table[:, step, :K] = angles.masked_fill_(padding[..., None], 0)
-        return table.flatten(0, 1)
+    def _directions(self, bearing_rad: np.ndarray, elevation_rad: np.ndarray) -> Tensor:
+        """Return sin and cos of bearing and elevation of the candidates, (N, K + 1, 4) float64; stop and padding 0."""
+        angles = [
+            torch.as_tensor(part, dtype=torch.float64, device=self.device) for part in (bearing_rad, elevation_rad)
+        ]
+        found = torch.nn.functional.pad(direction_features(*angles), (0, 0, 0, 1))
+        columns = torch.arange(found.shape[1], device=self.device)
+        return found.masked_fill_((columns >= self.degree[:, None])[..., None], 0)
 
     def observe(self, viewpoint: Tensor, view: Tensor) -> Observation:
         """Return what is seen from B places, viewpoint (B,) and view (B,)."""
@@ -103,12 +102,12 @@ class Navigation:
         columns = torch.arange(K, device=self.device)
         base = view % NUM_HEADINGS
         views = self.bank.views(viewpoint)  # (B, V, D)
-        angles = self.candidate_angles.index_select(0, viewpoint * NUM_HEADINGS + base)[:, :K]  # (B, K, 4)
+        directions = self.directions.index_select(0, viewpoint)[:, :K]  # (B, K, 4)
         return Observation(
             views,
             self.view_angles.index_select(0, base),
             self._shown(views, viewpoint, columns < degree[:, None]),
-            angles,
+            relative_angles(directions, self.turns[base]),
             columns <= degree[:, None],
             degree,
             self.own_angles[view],
@@ -261,5 +260,27 @@ class Navigation:
 
 def angle_features(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:
     """Return [sin h, cos h, sin e, cos e] (…, 4) float32 (specification §3.3)."""
-    parts = (heading_rad.sin(), heading_rad.cos(), elevation_rad.sin(), elevation_rad.cos())
-    return torch.stack(parts, -1).float()
+    return direction_features(heading_rad, elevation_rad).float()
+
+
+def direction_features(heading_rad: Tensor, elevation_rad: Tensor) -> Tensor:
+    """Return [sin h, cos h, sin e, cos e] (…, 4) in the type of the angles."""
+    return torch.stack((heading_rad.sin(), heading_rad.cos(), elevation_rad.sin(), elevation_rad.cos()), -1)
+
+
+def relative_angles(directions: Tensor, turns: Tensor) -> Tensor:
+    """Return what ``directions`` (B, K, 4) float64 are for agents turned by ``turns`` (B, 4, 4), float32.
+
+    A table of all twelve headings would take half a gigabyte for a thousand buildings.
+    """
+    return torch.bmm(directions, turns).float()
+
+
+def _turns() -> Tensor:
+    """Return what ``direction_features`` are multiplied with, one matrix for each base heading, (12, 4, 4) float64."""
+    base = torch.arange(NUM_HEADINGS, dtype=torch.float64) * HEADING_STEP_RAD
+    turns = torch.eye(ANGLES, dtype=torch.float64).repeat(NUM_HEADINGS, 1, 1)
+    # sin(h - b) = sin h cos b - cos h sin b; cos(h - b) = sin h sin b + cos h cos b
+    turns[:, 0, 0] = turns[:, 1, 1] = base.cos()
+    turns[:, 1, 0], turns[:, 0, 1] = -base.sin(), base.sin()
+    return turns

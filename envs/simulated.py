@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from vln_clip.connectivity import NavTables
-from vln_clip.envs.navigation import Bank, Navigation, angle_features
+from vln_clip.envs.navigation import Bank, Navigation, direction_features
 from vln_clip.errors import InputError
 from vln_clip.records import (
-    HEADING_STEP_RAD,
     NUM_HEADINGS,
     NUM_VIEWS,
     VIEW_HEIGHT_PX,
@@ -169,7 +168,7 @@ class SimulatedNavigation(Navigation):
         # New tensors: those of ``Navigation`` share their memory with the tables.
         self.degree, self.candidate_view = torch.zeros_like(self.degree), torch.zeros_like(self.candidate_view)
         self.neighbor = torch.full_like(self.neighbor, -1)
-        self.candidate_angles = torch.zeros_like(self.candidate_angles)
+        self.directions = torch.zeros_like(self.directions)
         self._swept = torch.zeros(len(tables.keys), dtype=torch.bool, device=self.device)
 
     def observe(self, viewpoint: Tensor, view: Tensor) -> Any:  # noqa: D102
@@ -232,9 +231,7 @@ class SimulatedNavigation(Navigation):
         shown, bearing, elevation, _ = (torch.tensor(column, device=self.device) for column in columns)
         self.neighbor[here, :count] = torch.tensor([self.tables.index(scan, other) for other in found])
         self.candidate_view[here, :count] = shown
-        base = torch.arange(NUM_HEADINGS, device=self.device)[:, None] * HEADING_STEP_RAD
-        angles = angle_features(bearing.double() - base, elevation.double().expand(NUM_HEADINGS, -1))
-        self.candidate_angles[here * NUM_HEADINGS : (here + 1) * NUM_HEADINGS, :count] = angles
+        self.directions[here, :count] = direction_features(bearing.double(), elevation.double())
 
     def _compare_candidates(self, here: int, found: dict[str, Seen]) -> None:
         """Compare a sweep with the compiled row of a viewpoint."""

@@ -1,5 +1,8 @@
 """Measures training on a GPU: ``python scripts/bench_gpu.py [--json FILE]``. Without one it says so and exits 2.
 
+``--dry-run`` goes through all of it on the CPU instead, with few iterations of small batches, to show that it works;
+what it prints then are no measurements.
+
 Iterations per second at batch 64 and episode-steps per second at batch 1024, on real R2R (or the demo world) with
 random float16 features on the device; then what bounds them: how many kernels a step launches, how long the GPU
 works in it, and the limits that follow. Rollouts and tables are those of ``scripts/bench_train.py``.
@@ -8,7 +11,6 @@ works in it, and the limits that follow. Rollouts and tables are those of ``scri
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from vln_clip.envdrop import FollowerLearner
 
 GOAL_ITERATIONS_PER_S, GOAL_STEPS_PER_S = 30.0, 60_000.0
+BATCH_SIZES, BATCH_SIZES_DRY = (64, 1024), (4, 8)
 NO_GPU = "no GPU here: unmeasured (scripts/bench_gpu.py needs one; scripts/bench_train.py measures the CPU)"
 
 
@@ -41,6 +44,8 @@ class BenchConfig:
     """of the matrix products"""
     device: str = "cuda"
     """which GPU"""
+    dry_run: bool = False
+    """go through everything on the CPU, quickly: the figures mean nothing"""
 
 
 def main() -> None:
@@ -48,15 +53,19 @@ def main() -> None:
     config = tyro.cli(BenchConfig)
     import torch
 
-    if not torch.cuda.is_available():
+    if config.dry_run:
+        config = replace(config, device="cpu", iters=2, warmup=1)
+    elif not torch.cuda.is_available():
         print(f"error: {NO_GPU}", file=sys.stderr)
         raise SystemExit(2)
+    batch_sizes = BATCH_SIZES_DRY if config.dry_run else BATCH_SIZES
     figures: dict[str, float] = {}
-    for batch_size in (64, 1024):
+    for batch_size in batch_sizes:
         figures |= measure(config, batch_size)
-    figures |= profile(config)
+    figures |= profile(config, batch_sizes[0])
     goals = {"iterations_per_s_64": GOAL_ITERATIONS_PER_S, "episode_steps_per_s_1024": GOAL_STEPS_PER_S}
-    print(f"{torch.cuda.get_device_name(config.device)}, torch {torch.__version__}, {config.precision}")
+    where = "dry run on the CPU" if config.dry_run else torch.cuda.get_device_name(config.device)
+    print(f"{where}, torch {torch.__version__}, {config.precision}")
     for name, value in figures.items():
         goal = f"   goal {goals[name]:g}: {value / goals[name]:.2f} of it" if name in goals else ""
         print(f"{name:<32}{value:>12.2f}{goal}")
@@ -67,50 +76,66 @@ def main() -> None:
 def measure(config: BenchConfig, batch_size: int) -> dict[str, float]:
     """Time iterations of one batch size."""
     import torch
+    from bench_train import timed
 
     learner, learn = training(config, batch_size)
+    device = learner.world.device
     counts = count_decisions(learner)
     for _ in range(config.warmup):
         learn()
-    torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     seconds, decisions = [], []
     for _ in range(config.iters):
-        before = counts["decisions"]
-        seconds.append(timed(learn))
-        decisions.append(int(counts["decisions"]) - int(before))
+        before = int(counts["decisions"])
+        seconds.append(timed(learn, device))
+        decisions.append(int(counts["decisions"]) - before)
     median_s = statistics.median(seconds)
     return {
         f"iterations_per_s_{batch_size}": 1 / median_s,
         f"episode_steps_per_s_{batch_size}": sum(decisions) / sum(seconds),
-        f"device_memory_mb_{batch_size}": torch.cuda.max_memory_allocated() / 2**20,
+        f"device_memory_mb_{batch_size}": torch.cuda.max_memory_allocated(device) / 2**20,
     }
 
 
-def profile(config: BenchConfig) -> dict[str, float]:
-    """Say what an iteration at batch 64 is made of: kernels per step, and the GPU's share of the time."""
+def profile(config: BenchConfig, batch_size: int) -> dict[str, float]:
+    """Say what an iteration is made of: kernels per step, and the GPU's share of the time.
+
+    On a GPU the kernels' own time is counted; in a dry run that of the CPU's operations takes its place.
+    """
+    from bench_train import timed
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as recorded
 
-    learner, learn = training(config, 64)
+    learner, learn = training(config, batch_size)
+    device = learner.world.device
     for _ in range(config.warmup):
         learn()
-    counts, plain_s = count_decisions(learner), timed(learn)
+    counts, plain_s = count_decisions(learner), timed(learn, device)
     steps = int(counts["steps"])
-    with recorded(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        timed(learn)
+    on_gpu = device.type == "cuda"
+    with recorded(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+        timed(learn, device)
     steps_profiled = int(counts["steps"]) - steps
-    events = found.key_averages()
-    launches = sum(event.count for event in events if "LaunchKernel" in event.key)
-    waits = sum(event.count for event in events if "StreamSynchronize" in event.key)
-    kernels_s = sum(event.self_device_time_total for event in events) / 1e6
-    busiest = sorted(events, key=lambda event: -event.self_device_time_total)[:8]
-    for event in busiest:
-        print(f"  {event.self_device_time_total / 1e3:8.2f} ms  x{event.count:<6} {event.key[:90]}")
+    launches = waits = 0
+    busy: list[tuple[float, str]] = []  # microseconds of each kernel, and its name
+    for event in found.key_averages():
+        launches += event.count * ("LaunchKernel" in event.key)
+        waits += event.count * ("StreamSynchronize" in event.key)
+        is_kernel = event.device_type != DeviceType.CPU and not getattr(event, "is_user_annotation", False)
+        # An operation of the CPU is said to take the time of the kernels that it launched: those count themselves.
+        if is_kernel or not on_gpu:
+            taken_us = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+            busy.append((taken_us, f"x{event.count:<6} {event.key:.90}"))
+    for taken_us, name in sorted(busy, reverse=True)[:8]:
+        print(f"  {taken_us / 1e3:8.2f} ms  {name}")
+    busy_s = sum(taken_us for taken_us, _ in busy) / 1e6
     return {
         "launches_per_step": launches / steps_profiled,
         "waits_per_step": waits / steps_profiled,
-        "gpu_busy_share": kernels_s / steps_profiled * steps / plain_s,
-        "limit_iterations_per_s": steps_profiled / kernels_s / steps,  # were the GPU never idle
+        "gpu_busy_share": busy_s / steps_profiled * steps / plain_s,
+        "limit_iterations_per_s": steps_profiled / busy_s / steps,  # were the GPU never idle
     }
 
 
@@ -141,17 +166,6 @@ def count_decisions(learner: "FollowerLearner") -> dict[str, Any]:
 
     learner._roll_out = counting  # type: ignore[method-assign]
     return counts
-
-
-def timed(run: Callable[[], Any]) -> float:
-    """Return the seconds of one call, waiting for the GPU."""
-    import torch
-
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def measure(folder: Path, size: int, iters: int) -> dict[str, float]:
     import torch
 
     from vln_clip import config as configs
-    from vln_clip import devices, envdrop, setting
+    from vln_clip import devices, envdrop, optimizers, setting
     from vln_clip.sampler import ShuffledSampler
 
     preset, device = configs.PRESETS["rxr"], devices.pick_device("cpu")
@@ -166,7 +166,7 @@ def measure(folder: Path, size: int, iters: int) -> dict[str, float]:
     table = data.table(setting.TRAIN)
     start_s, start_anonymous_mb = time.perf_counter() - started, memory_mb()[0]
     follower = setting.build_follower(data, preset.model, 0, seed=1)
-    optimizer = envdrop.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
+    optimizer = optimizers.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
     sampler = ShuffledSampler(len(table), preset.follower.batch_size, seed=1)
     generator = torch.Generator(device).manual_seed(1)
     world = data.world([])

@@ -118,7 +118,7 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
     import torch
 
     from vln_clip import config as configs
-    from vln_clip import devices, envdrop, setting
+    from vln_clip import devices, envdrop, optimizers, setting
     from vln_clip.features import open_store
     from vln_clip.paths import cache_dir
     from vln_clip.sampler import ShuffledSampler
@@ -129,7 +129,7 @@ def build_learner(config: BenchConfig, num_scans: int | None = None) -> "Followe
     world = data.world([open_store(path)] if config.width else [])
     table = data.table("train")
     follower = setting.build_follower(data, preset.model, config.width, seed=1)
-    optimizer = envdrop.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
+    optimizer = optimizers.make_optimizer(follower, preset.follower.optimizer, preset.follower.lr)
     sampler = ShuffledSampler(len(table), config.batch_size, seed=1)
     if num_scans is not None:
         scan = world.scan[table.viewpoint].cpu()
@@ -174,7 +174,6 @@ def measure(config: BenchConfig) -> dict[str, float]:
         **found,
         "val_unseen_s": statistics.median(walks[1:]),  # warm: the first reads the features
         "startup_s": startup_s,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **{f"{name}_ms": 1e3 * median_s(learn, device, config.iters // 4) for name, learn in others.items()},
     }
     figures["matmul_gflops"] = matmul_gflops(device)
@@ -207,7 +206,9 @@ def iteration_cost(learner: "FollowerLearner", learn: Callable[[], object], conf
             per_iteration.append(1e3 * seconds)
             per_step.append(1e3 * seconds / count[0])
             steps.append(count[0])
+    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # counting multiply-adds takes its own
     return {
+        "peak_rss_mb": peak_rss_mb,
         "ms_per_step": statistics.median(per_step),
         "ms_per_iteration": statistics.mean(per_iteration),
         "steps_per_iteration": statistics.mean(steps),
@@ -218,12 +219,12 @@ def iteration_cost(learner: "FollowerLearner", learn: Callable[[], object], conf
 def other_learners(learner: "FollowerLearner", batch_size: int) -> dict[str, Callable[[], object]]:
     """Return an iteration of the speaker and one of back-translation; its unlabelled paths are those of training."""
     from vln_clip import config as configs
-    from vln_clip import envdrop, setting
+    from vln_clip import envdrop, optimizers, setting
     from vln_clip.sampler import ShuffledSampler
 
     preset, table, world = configs.PRESETS["r2r"], learner.table, learner.world
     speaker = setting.build_speaker(learner.setting, preset.model, world.bank.width, seed=1)  # type: ignore[attr-defined]
-    optimizer = envdrop.make_optimizer(speaker, preset.speaker.speaker_optimizer, 0.0)
+    optimizer = optimizers.make_optimizer(speaker, preset.speaker.speaker_optimizer, 0.0)
     samplers = [ShuffledSampler(len(table), batch_size, seed=2) for _ in range(2)]
     clip_norm = preset.follower.clip_norm
     translation = preset.back_translation

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from vln_clip import files
 from vln_clip.errors import InputError
 from vln_clip.paths import cache_dir
 from vln_clip.tasks.datasets import ALL_LANGUAGES, Dataset, read_split
@@ -47,6 +48,7 @@ def _kept_vocabulary(train: StoredSplit, tokenizer: str, tags: Sequence[str]) ->
     empty = Vocabulary((), tokenizer, tags)
     path = cache_dir() / FOLDER / f"{train.stored.key}-words-{empty.digest[:16]}.json"
     if path.is_file():
+        files.mark_used(path)
         try:
             return Vocabulary.read(path)
         except InputError:  # only a cache

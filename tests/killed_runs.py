@@ -41,8 +41,8 @@ def kill_at(number: int, after: bool) -> None:
     files.sync = counting(files.sync)  # between a whole temporary file and its rename
 
 
-def start(argv: list[str], log: Path, point: tuple[int, bool] | None = None) -> int:
-    """Fork a child that trains; return its process id."""
+def start(argv: list[str], log: Path, point: tuple[int, bool] | None = None, main=None) -> int:
+    """Fork a child that trains, or runs another program; return its process id."""
     child = os.fork()
     if child:
         return child
@@ -55,7 +55,7 @@ def start(argv: list[str], log: Path, point: tuple[int, bool] | None = None) -> 
             if point is not None:
                 kill_at(*point)
             try:
-                program(train.main, argv)
+                program(main or train.main, argv)
                 status = 0
             except SystemExit as stopped:
                 status = int(stopped.code or 0)

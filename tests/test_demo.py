@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.demo_world import default_world
-from vln_clip.envs.demo import DemoConfig, build_demo, demo_data
+from vln_clip.envs.demo import DemoConfig, build, build_demo, demo_data
 from vln_clip.envs.demo.draw import draw_map
 from vln_clip.envs.demo.floorplan import wall_rects
 from vln_clip.envs.demo.graph import blocked, obstacles
@@ -17,6 +19,7 @@ from vln_clip.envs.demo.palette import COLORS
 from vln_clip.envs.demo.raycast import make_scene, render_skybox
 from vln_clip.envs.demo.world import MAX_STEPS, MIN_STEPS, World, plan_world
 from vln_clip.envs.render import load_skybox
+from vln_clip.errors import InputError
 
 TINY = DemoConfig(
     num_train_houses=1,
@@ -138,6 +141,34 @@ def test_cached_world_is_built_once(tmp_path, monkeypatch):
     build_demo(folder, config, workers=1)  # somebody else was faster: what stands there stays
     assert digests(folder) == before
     assert len(list((tmp_path / "demo").iterdir())) == 1
+
+
+def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (full_disk, r"demo world \S+world cannot be written: No space left on device; make room there or let it be"),
+        (
+            killed,
+            r"demo world \S+world cannot be built: a process that draws its pictures was killed .*; give the same",
+        ),
+    ],
+)
+def test_a_world_that_cannot_be_finished_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, draw, sentence):
+    monkeypatch.setattr(build, "_draw_house", draw)
+    with pytest.raises(InputError, match=sentence):
+        build_demo(tmp_path / "world", TINY, workers=2)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"demo world \S+world cannot be written: (File exists|Not a directory)"):
+        build_demo(tmp_path / "file" / "world", TINY, workers=1)
 
 
 def test_bad_configurations_are_refused():

@@ -56,6 +56,28 @@ def test_a_repeated_step_is_the_same_step(own_world, capsys):
     assert f"repeated: {why}" in capsys.readouterr().out  # with the norm to four digits
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_validation_without_a_number_to_choose_by_is_told_and_not_kept(own_world, monkeypatch, bad):
+    validate = recipe.FollowerValidation.__call__
+    calls = iter(range(100))
+
+    def failing(self):
+        found = validate(self)
+        if next(calls) == 1:
+            found["val_unseen"]["success_rate"] = bad
+        return found
+
+    monkeypatch.setattr(recipe.FollowerValidation, "__call__", failing)
+    told = (
+        rf"follower diverged: val_unseen/success_rate is {bad} in the validation after iteration 4, .*follower/last is"
+    )
+    with pytest.raises(InputError, match=told):
+        own_world.train("--no-blind")
+    run = own_world.runs / "toy"
+    assert checkpoint.load(run / "checkpoints" / "follower" / LAST).header["iteration"] == 2
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_folder_without_a_diverged_step_is_not_repeated(world):
     folder = world.runs / "toy" / "checkpoints" / "follower" / LAST
     with pytest.raises(InputError, match="must be what a run saved when it diverged, RUNS/NAME/diverged/"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.golden import SHARED, needs_shared
-from tests.toy_world import path_item, toy_setting, toy_tables, write_graphs
+from tests.toy_world import path_item, scan_rows, toy_setting, toy_tables, write_graphs, write_scan
 from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.paths import count_hops, from_episodes, read_paths, sample_paths
@@ -44,6 +44,18 @@ def test_episodes_become_index_tensors(tables):
     assert table.goal.tolist() == [a + 2, b + 5]
     assert table.reference().tolist() == [[a, a + 1, a + 2], [b + 4, b + 5, -1]]
     assert table.has_goals
+
+
+def test_paths_of_equal_names_in_two_buildings_are_two_paths(tmp_path):
+    write_scan(write_graphs(tmp_path), "twin", scan_rows("alpha"))
+    tables = NavTables.load(tmp_path, ("alpha", "twin"), cache=False)
+    path = ["a0", "a1", "a2"]
+    table = compiled(tables, [episode("1_0", path), episode("2_0", path, scan="twin")])
+    a, b = tables.index("alpha", "a0"), tables.index("twin", "a0")
+    assert a != b
+    assert table.viewpoint.tolist() == [a, b]
+    assert table.goal.tolist() == [a + 2, b + 2]
+    assert table.reference().tolist() == [[a, a + 1, a + 2], [b, b + 1, b + 2]]
 
 
 def test_a_hidden_goal_is_minus_one(tables):
@@ -126,6 +138,12 @@ def test_evaluation_takes_every_item_once_longest_first():
     assert [part.tolist() for part in in_order(5, 2)] == [[0, 1], [2, 3], [4]]
     length = torch.tensor([3, 9, 3, 5])
     assert [part.tolist() for part in in_order(4, 3, length)] == [[1, 3, 0], [2]]
+
+
+def test_a_batch_has_only_so_many_tokens():
+    length = torch.tensor([3, 5, 1, 5])
+    assert [part.tolist() for part in in_order(4, 3, length, 10)] == [[1, 3], [0, 2]]  # 2 rows of 5, then 2 of 3
+    assert [part.tolist() for part in in_order(4, 3, length, 4)] == [[1], [3], [0], [2]]  # 5 are too many even alone
 
 
 def test_sampled_paths_look_like_the_labelled_ones(tables):

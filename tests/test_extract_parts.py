@@ -1,6 +1,7 @@
 """Extraction that is interrupted, shared out and merged: killed processes, shards, damaged and foreign parts."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,9 +222,22 @@ def test_two_processes_of_accelerate_write_the_same_bytes_as_one(data, tmp_path)
     told = two.communicate()[1]
     assert two.returncode == 0, told
     assert "share 1 of 2: 2 of 3 scans" in told  # alpha and gamma
-    assert "share 2 of 2: 1 of 3 scans" in told
+    assert "share 2 of 2" not in told  # one voice
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_what_one_of_two_processes_cannot_read_is_told_once_and_ends_both(data, tmp_path):
+    weights_file(tmp_path)
+    images = data / "scans" / "beta" / "matterport_skybox_images"  # the second process's scan
+    next(iter(sorted(images.iterdir()))).write_bytes(b"half")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m"]
+    two = process(data, tmp_path, tmp_path / "x.safetensors", "--render-size", "16", "12", launcher=launcher)
+    told = two.communicate()[1]
+    assert two.returncode == 1  # the launcher's
+    assert told.count("skybox image must be a complete JPEG") == 1
+    assert "[rank" not in told  # before the lines of a traceback
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.tsv"])
@@ -240,6 +254,22 @@ def test_shards_replace_a_complete_output_when_the_last_one_is_done(data, tmp_pa
         program(data, out, *swapped, "--shard", "2/2")
         assert not parts_folder(out).exists()
     assert read_header(out).channel_order == "bgr"
+
+
+def test_what_a_kill_after_merging_left_is_removed_but_no_newer_part(data, tmp_path, network, monkeypatch):
+    out = tmp_path / "x.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        program(data, out)
+    folder = parts_folder(out)
+    assert len(list(folder.iterdir())) == 3
+    newer = folder / "beta.safetensors"
+    os.utime(newer, (newer.stat().st_mtime + 60,) * 2)  # of a process that replaces the output
+    program(data, out)
+    assert list(folder.iterdir()) == [newer]
+    os.utime(newer, (newer.stat().st_mtime - 120,) * 2)
+    program(data, out)
+    assert not folder.exists()
 
 
 def test_told_merging_does_not_replace_another_output(data, tmp_path, network):

@@ -1,5 +1,6 @@
 """Processes that ``accelerate launch`` starts: they talk through gloo, die, are restarted, and end like one."""
 
+import importlib
 import json
 import os
 import shutil
@@ -46,8 +47,13 @@ def launch(folder, name, *words, processes=2, launcher=()):
     flags = [*SMALL, "--no-blind", "--features", features, "--runs", folder / "runs", "--name", name, *words]
     if processes == 1:
         return start(["-m", "vln_clip.train", *flags])
+    return launch_program("vln_clip.train", *flags, processes=processes, launcher=launcher)
+
+
+def launch_program(module, *words, processes=2, launcher=()):
+    """Start a program in several processes."""
     port = ["--main_process_port", free_port(), "--num_processes", processes]
-    return start([*LAUNCH, *port, *launcher, "-m", "vln_clip.train", *flags])
+    return start([*LAUNCH, *port, *launcher, "-m", module, *words])
 
 
 def ended(running, status=0):
@@ -146,6 +152,33 @@ def test_a_signal_to_the_launcher_saves_the_step(folder):
     header = checkpoint.load(folder / "runs" / "x" / "checkpoints" / "follower" / "last").header
     assert header["ranks"] == 2
     assert header["since"] == header["iteration"] > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--by", "scan", "--search", "beam", "--search-grid"],  # with every row of context
+        ["submit", "--split", "val_unseen"],
+        ["submit", "--search", "beam"],
+    ],
+)
+def test_two_processes_score_and_submit_what_one_does(world, tmp_path, capsys, words):
+    program, *flags = words
+    out = "--json" if program == "evaluate" else "--out"
+    flags = ["--checkpoint", str(world.runs / "toy"), *flags, "--device", "cpu", out]
+    capsys.readouterr()
+    importlib.import_module(f"vln_clip.{program}").main([*flags, str(tmp_path / "one.json")])
+    told = capsys.readouterr().out
+    printed, _ = ended(launch_program(f"vln_clip.{program}", *flags, tmp_path / "two.json"))
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert len(printed.splitlines()) == len(told.splitlines())  # once, by rank 0
+
+
+def test_a_missing_checkpoint_is_told_once(folder):
+    for program in ("evaluate", "submit"):
+        told = ended(launch_program(f"vln_clip.{program}", "--checkpoint", folder / "none"), status=1)[1]
+        assert told.count("none must be a run's folder") == 1
+        assert "exitcode  : 2" in told
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.rank_work import CPU, KINDS, Threaded, gradients, in_threads, open_toy, walks, weights_after
+from tests.test_rescoring import talker
+from tests.test_search import opinionated
 from tests.toy_runs import World
 from tests.toy_world import use_world
 from vln_clip import envdrop, launch
@@ -11,6 +13,8 @@ from vln_clip.errors import InputError
 from vln_clip.launch import launched, muted_elsewhere, one_voice
 from vln_clip.ranks import ALONE, JointError, LostRankError, Ranks
 from vln_clip.rollout import greedy
+from vln_clip.searched import search_split
+from vln_clip.searching import Search
 
 
 @pytest.fixture
@@ -55,6 +59,20 @@ def test_every_rank_draws_numbers_of_its_own():
     assert len({*several, draw(ALONE), draw(Ranks(0, 3), 101)}) == 5
     assert draw(ALONE) == tuple(torch.rand(4, generator=torch.Generator().manual_seed(100)).tolist())
     assert draw(Ranks(1, 3)) == several[1]
+
+
+def test_ranks_find_together_what_one_finds_in_a_search(toy):
+    setting, world = toy
+    table, follower, speaker = setting.table("val_unseen"), opinionated(setting), talker(setting)
+
+    def find(ranks):
+        found = search_split(world, follower, table, Search(), speaker, batch_size=5, ranks=ranks)  # 3 batches
+        return {"speaker": found.speaker, "explored": found.explored, "rows": found.rows, **vars(found.found)}
+
+    wanted = find(ALONE)
+    assert wanted["rows"].tolist() == list(range(12))
+    for found in in_threads(2, find) + in_threads(4, find):
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +175,7 @@ def test_rank_0_tells_that_another_one_is_gone(caplog):
     with pytest.raises(SystemExit) as caught, one_voice():
         raise LostRankError("another process of this run is gone (reset)")
     assert caught.value.code == 75
-    assert "is gone (reset); the same command goes on from the last checkpoint" in caplog.text
+    assert "is gone (reset); the same command goes on with what was saved" in caplog.text
 
 
 def test_a_run_of_two_ranks_writes_what_one_process_goes_on_with(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from tests.killed_runs import assert_same, contents
 from tests.test_checkpoint_run import StoppedError, make_stage, open_run, stop_after
 from tests.toy_world import toy_setting
-from vln_clip import checkpoint, files, log, recipe
+from vln_clip import checkpoint, log, recipe
 from vln_clip.errors import InputError
 from vln_clip.run import LAST
 from vln_clip.signals import EXIT_STATUS, StopRequestedError, StopRequests
@@ -245,6 +245,19 @@ def test_without_a_checkpoint_before_a_damaged_one_is_told(toy, tmp_path):
     run.close()
 
 
+def test_two_damaged_checkpoints_are_told_with_what_to_do(toy, tmp_path):
+    run = open_run(tmp_path)
+    with pytest.raises(StoppedError):
+        run_stage(run, stop_after(make_stage(toy, "follower"), 5))
+    for which in (LAST, "previous"):
+        (run.checkpoint("follower", which) / checkpoint.FILE).write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"last/.*; neither can \S+previous, the one before: bring one of them back, or"
+    ):
+        run_stage(run, make_stage(toy, "follower"))
+    run.close()
+
+
 def test_a_damaged_best_checkpoint_is_told_before_hours_of_training(toy, tmp_path):
     run = open_run(tmp_path)
     scores = iter([0.5, 0.2, 0.1, 0.1])
@@ -256,6 +269,17 @@ def test_a_damaged_best_checkpoint_is_told_before_hours_of_training(toy, tmp_pat
     with pytest.raises(InputError, match=r"best_val_seen/.*its checksum is another.*; bring it back, or remove .*anew"):
         run_stage(run, make_stage(toy, "follower"))
     run.close()
+
+
+def test_damaged_results_are_told_with_what_to_do(own_world):
+    run = own_world.train("--no-blind")
+    whole = (run / "results.json").read_bytes()
+    (run / "results.json").write_bytes(b"")
+    with pytest.raises(InputError, match=r"results.json must be JSON, but: .*; remove it, and the same command"):
+        own_world.train("--no-blind")
+    (run / "results.json").unlink()
+    own_world.train("--no-blind")
+    assert (run / "results.json").read_bytes() == whole
 
 
 @pytest.mark.parametrize("lost", ["best_val_seen/checkpoint.safetensors", "best_val_seen/checkpoint.json", LAST])
@@ -303,20 +327,9 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
     assert not left.exists()
 
 
-def test_abandoned_temporary_files_of_a_cache_are_removed(tmp_path):
-    old, new, folder = (tmp_path / f".{name}.tmp" for name in ("old", "new", "folder"))
-    for file in (old, new, folder / "file"):
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(b"half")
-    for path in (old, folder):
-        os.utime(path, (time.time() - 90_000,) * 2)
-    files.remove_temporaries(tmp_path.glob(files.TEMPORARY))
-    assert [path.name for path in tmp_path.iterdir()] == [new.name]
-
-
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
     (tmp_path / "x").write_text("a file")  # root may write into read-only folders, but nobody into a file
-    with pytest.raises(InputError, match=r"run folder \S+x cannot be written to: "):
+    with pytest.raises(InputError, match=r"run folder \S+x cannot be written: .*; make room there or let it be"):
         open_run(tmp_path)
 
 
@@ -353,11 +366,3 @@ def test_a_full_disk_is_told_and_loses_nothing(toy, tmp_path):
         assert ours == theirs
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
-    order, fsync, rename = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("sync"), fsync(handle)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("rename"), rename(*paths)))
-    files.save_json(tmp_path / "x.json", {})
-    assert order == ["sync", "rename", "sync"]

@@ -106,7 +106,7 @@ def write_columns(path: Path, fill: Callable[[ColumnWriter], Mapping[str, str]])
 
 
 def map_columns(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Map a safetensors file and return its arrays and metadata.
+    """Map a safetensors file of the cache and return its arrays and metadata; it counts as used.
 
     The arrays can be written to, which changes this process' copy of a page and never the file.
 
@@ -128,6 +128,7 @@ def map_columns(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             raise DamagedColumnsError(f"{path}: {len(content)} bytes of content")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedColumnsError(f"{path}: {error}") from None
+    files.mark_used(path)
     return found, metadata
 
 

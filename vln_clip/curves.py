@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from scipy import stats
 
 from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError, unknown_name
@@ -112,7 +111,9 @@ def half_width(values: np.ndarray) -> np.ndarray:
     count = len(values)
     if count < 2:
         return np.full(values.shape[1:], np.nan)
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+    from scipy.special import stdtrit  # the t distribution; scipy.stats takes a second to load
+
+    quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
     return quantile * values.std(0, ddof=1) / np.sqrt(count)
 
 

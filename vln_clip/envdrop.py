@@ -8,7 +8,6 @@ its rows of the joint batch; the gradients of all are summed before the step.
 from dataclasses import dataclass, field
 
 import torch
-import torch._dynamo  # every optimizer imports it when it is built, a second that belongs to the imports
 from torch import Tensor, nn
 
 from vln_clip.agents.follower import Follower
@@ -252,9 +251,3 @@ def clip_each(model: nn.Module, names: tuple[str, ...], norm: float) -> dict[str
 def norm_name(part: str) -> str:
     """Return what the gradient norm of a part of a model, before clipping, is called."""
     return f"optimizer/{part}_gradient_norm"
-
-
-def make_optimizer(model: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
-    """Build an optimizer with PyTorch's defaults (RMSprop: α 0.99, ε 1e-8), as the reference does."""
-    kinds = {"rms": torch.optim.RMSprop, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    return kinds[name](model.parameters(), lr=lr)

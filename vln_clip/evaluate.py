@@ -12,6 +12,8 @@ from vln_clip import files, log, report, tables
 from vln_clip.breakdown import compare_paired, describe
 from vln_clip.context import CONTEXT
 from vln_clip.errors import InputError, unknown_name
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.scoring import (
     Options,
     Result,
@@ -101,10 +103,19 @@ class Evaluation:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
-    config = tyro.cli(EvaluateConfig, args=argv, prog="python -m vln_clip.evaluate")
-    shown, written = check(config)
-    evaluation = evaluate(config)
+    """Run the program, in as many processes as were launched."""
+    with one_voice():
+        with muted_elsewhere():
+            config = tyro.cli(EvaluateConfig, args=argv, prog="python -m vln_clip.evaluate")
+        shown, written = check(config)
+        with launched(config.device) as ranks:
+            evaluation = evaluate(config, ranks)
+        if evaluation is not None:
+            tell(config, evaluation, shown, written)
+
+
+def tell(config: EvaluateConfig, evaluation: Evaluation, shown: str, written: str) -> None:
+    """Print and write what was found, in the formats that ``check`` returned."""
     found = make_tables(config, evaluation)
     tables.print_tables(found, shown)
     if config.out is not None:
@@ -156,28 +167,29 @@ def check(config: EvaluateConfig) -> tuple[str, str]:
     return shown, written
 
 
-def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Score what the flags name, and what stands beside it."""
+def evaluate(config: EvaluateConfig, ranks: Ranks = ALONE) -> Evaluation | None:
+    """Score what the flags name, and what stands beside it; None on all ranks but the first, which only walk."""
     search = None
     if config.checkpoint is not None:
         search = open_search(config.decoding, find_checkpoint(config.checkpoint), config.search_grid)
-    options = options_of(config)
+    options = options_of(config, ranks)
     results = score_all(config, options)
     names = unique_names(results, config.compare)
     evaluation = Evaluation(title_of(config, results), scored=names, search=search)
     if search is not None:
         evaluation.title += f"; {search.about}"
-        searched, evaluation.grid = score_search(results[0], search, config.split, config.search_grid)
+        searched, evaluation.grid = score_search(results[0], search, config.split, config.search_grid, ranks)
         results.append(searched)
         names.append(searched.name)
     walked = [result for result in results if result.scores is not None]
     if config.by and not walked:
         raise InputError("--by needs the scores of each instruction, but a results.json has means only; name the run")
-    if walked and not config.no_context:
-        episodes, graph = walked[0].episodes, walked[0].graph
-        for name, (_, scores) in context_of(walked[0], config.context, options).items():
-            if name not in names:
-                evaluation.rows[name] = describe(scores, episodes, graph, config.by, config.ci)
+    context = context_of(walked[0], config.context, options) if walked and not config.no_context else {}
+    if not ranks.is_main:
+        return None
+    for name, (_, scores) in context.items():
+        if name not in names:
+            evaluation.rows[name] = describe(scores, walked[0].episodes, walked[0].graph, config.by, config.ci)
     for name, result in zip(names, results, strict=True):
         if result.scores is None:
             evaluation.rows[name] = dict(result.metrics)
@@ -203,11 +215,11 @@ def warn_of_sizes(names: Sequence[str], results: Sequence[Result]) -> None:
         log.logger.warning("rows are not over the same instructions: %s; --language takes one language of all", told)
 
 
-def options_of(config: EvaluateConfig) -> Options:
+def options_of(config: EvaluateConfig, ranks: Ranks) -> Options:
     """Return how to score; files of a comparison are scored on the data set of its runs."""
-    shared = {name: getattr(config, name) for name in Options.__dataclass_fields__}
+    shared = {name: getattr(config, name) for name in Options.__dataclass_fields__ if name != "ranks"}
     own = common_dataset(config.compare, "--compare") if config.dataset == "auto" else None
-    return Options(**shared | ({} if own is None else {"dataset": own}))
+    return Options(**shared | ({} if own is None else {"dataset": own}), ranks=ranks)
 
 
 def score_all(config: EvaluateConfig, options: Options) -> list[Result]:

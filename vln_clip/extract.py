@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import tyro
@@ -28,16 +28,15 @@ from vln_clip.features import FeatureStore, check_width, dataset_key, find_store
 from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, estimate_s, row_shape
 from vln_clip.features.flags import Flags
 from vln_clip.features.grid import GRID_SUFFIX
-from vln_clip.features.job import extract_parts, keys_of, launched, plan_parts, tell_size
+from vln_clip.features.job import extract_parts, keys_of, plan_parts, tell_size
 from vln_clip.features.locate import cached_path, file_stem
 from vln_clip.features.parts import begun_parts, check_output
 from vln_clip.features.pipeline import default_workers
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import Ranks
 from vln_clip.records import NUM_VIEWS
 from vln_clip.sources.table import MATTERPORT_TERMS, features_of
 from vln_clip.tasks.datasets import find_dataset
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
 
 DEMO_LIMIT_S = 300.0
 RENDERER = "skybox renderer 2"  # change it whenever other pixels come out
@@ -141,7 +140,9 @@ def extract_features(
     options, source = options or Options(), source or Skyboxes()
     renderer = RENDERER if isinstance(source, Skyboxes) else type(source).__name__
     parts = plan_parts(encoder, panoramas, out, options, origin, dtype, renderer)
-    if not parts.is_complete():
+    if parts.is_complete():
+        parts.remove_merged()
+    else:
         extract_parts(encoder, panoramas, parts, options, source, workers)
         parts.merge()
     return out
@@ -262,7 +263,7 @@ class Config(Flags):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
+    """Run the program, in as many processes as were launched."""
     from vln_clip.extract_images import is_asked
     from vln_clip.extract_images import main as extract_images
 
@@ -270,50 +271,52 @@ def main(argv: list[str] | None = None) -> None:
     if is_asked(words):
         extract_images(words)
         return
-    config = tyro.cli(Config, args=argv, prog="python -m vln_clip.extract", description=Config.__doc__)
-    check_name(config.encoder)
+    with one_voice():
+        with muted_elsewhere():
+            config = tyro.cli(Config, args=argv, prog="python -m vln_clip.extract", description=Config.__doc__)
+        check_name(config.encoder)
+        try:
+            with launched(config.device or "auto") as ranks:
+                extract_or_merge(config, ranks)
+        except KeyboardInterrupt:
+            log.logger.info("interrupted; finished scans are kept, the same command goes on")
+            raise SystemExit(130) from None
+
+
+def extract_or_merge(config: Config, ranks: Ranks) -> None:
+    """Do what the flags ask for; each rank extracts its share of the scans, and the first one merges."""
     world = find_dataset(config.dataset).world
-    data = config.data or (demo_folder() if world == "demo" else paths.data_dir())
+    data = config.data or (ranks.first_here(demo_folder) if world == "demo" else paths.data_dir())
     out = _output(config, data)
     panoramas = list_panoramas(data, config.encoder, tuple(dict.fromkeys(config.scans)) or None)
     if config.merge:
-        begun_parts(out, keys_of(panoramas)).merge(config.overwrite)
+        if ranks.is_main:
+            begun_parts(out, keys_of(panoramas)).merge(config.overwrite)
         log.logger.info("%d viewpoints: %s", len(panoramas), out)
         return
     check_skyboxes(panoramas)
-    processes = launched(config.device)
-    try:
-        _run(config, panoramas, out, processes)
-    except KeyboardInterrupt:
-        log.logger.info("interrupted; finished scans are kept, the same command goes on")
-        raise SystemExit(130) from None
-    finally:
-        if processes:
-            processes.destroy_process_group()
+    _run(config, panoramas, out, ranks)
 
 
-def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "PartialState | None") -> None:
+def _run(config: Config, panoramas: Sequence[Panorama], out: Path, ranks: Ranks) -> None:
     """Extract this process's share, and put the output together where that can be done."""
     from vln_clip.devices import pick_device
 
-    default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
-    device = default if config.device in (None, "auto") else pick_device(config.device)
+    device = pick_device(ranks.device or config.device or "auto")
     options, workers, (index, count) = config.options(device), config.num_workers(device), config.share()
-    encoder = _create(config, device, processes)
+    encoder = ranks.first_here(lambda: create_encoder(config.encoder, config.weights or True, device))
     parts = plan_parts(encoder, panoramas, out, options, find_dataset(config.dataset).world, config.dtype, RENDERER)
     if parts.is_complete(config.overwrite):
+        parts.remove_merged()
         log.logger.info("%d viewpoints, %s: %s is complete, nothing to do", len(panoramas), encoder.name, out)
         return
-    if processes:
-        index = index * processes.num_processes + processes.process_index
-        count *= processes.num_processes
-    if not processes or processes.is_main_process:
+    index, count = index * ranks.world + ranks.rank, count * ranks.world
+    if ranks.is_main:
         tell_size(parts, row_shape(encoder, options))
     extract_parts(encoder, panoramas, parts, options, Skyboxes(), workers, (index, count))
-    if processes:
-        processes.wait_for_everyone()
-        if not processes.is_main_process:
-            return
+    ranks.gather(None)  # who has the small shares waits for the others
+    if not ranks.is_main:
+        return
     missing = parts.missing() if config.shard else []
     if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
         left = f"{len(missing)} of {len(parts.keys)} scans are left to other shards, e.g. {missing[0]}"
@@ -321,14 +324,6 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, processes: "P
         return
     parts.merge(config.overwrite)
     log.logger.info("%d viewpoints, %s (%s): %s", len(panoramas), encoder.name, encoder.weights, out)
-
-
-def _create(config: Config, device: str | torch.device, processes: "PartialState | None") -> Encoder:
-    """Make the encoder; of several processes on one machine the first one fetches the weights."""
-    if processes is None:
-        return create_encoder(config.encoder, config.weights or True, device)
-    with processes.local_main_process_first():
-        return create_encoder(config.encoder, config.weights or True, device)
 
 
 def cli() -> None:

@@ -1,10 +1,10 @@
 """``python -m vln_clip.extract --grid --images FOLDER…``: grids of image files; part of the program ``extract``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import torch
 import tyro
 
 from vln_clip import log, paths
@@ -19,13 +19,12 @@ from vln_clip.features.image_extraction import (
     parts_of,
     plan_images,
 )
-from vln_clip.features.images import list_images
-from vln_clip.features.job import launched, tell_size
+from vln_clip.features.images import ImageFile, list_images
+from vln_clip.features.job import tell_size
 from vln_clip.features.parts import IMAGES, begun_parts, check_output
 from vln_clip.features.recipes import OWN, Recipe, recipe_for
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import Ranks
 
 _FLAG = "--images"
 
@@ -59,53 +58,48 @@ def is_asked(words: list[str]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    """Run the program on image files."""
-    config = tyro.cli(ImagesConfig, args=argv, prog="python -m vln_clip.extract", description=ImagesConfig.__doc__)
-    if not config.grid:
-        raise InputError("--images needs --grid: image files are kept as maps (C, h, w), not as one vector each")
-    check_name(config.encoder)
-    if config.batch_size is not None and config.batch_size < 1:
-        raise InputError(f"--batch-size must be at least 1, got {config.batch_size}")
-    images = list_images(config.images)
-    out = _output(config)
+    """Run the program on image files, in as many processes as were launched."""
+    with one_voice():
+        with muted_elsewhere():
+            about = ImagesConfig.__doc__
+            config = tyro.cli(ImagesConfig, args=argv, prog="python -m vln_clip.extract", description=about)
+        if not config.grid:
+            raise InputError("--images needs --grid: image files are kept as maps (C, h, w), not as one vector each")
+        check_name(config.encoder)
+        if config.batch_size is not None and config.batch_size < 1:
+            raise InputError(f"--batch-size must be at least 1, got {config.batch_size}")
+        try:
+            with launched(config.device or "auto") as ranks:
+                _run(config, list_images(config.images), _output(config), ranks)
+        except KeyboardInterrupt:
+            log.logger.info("interrupted; finished parts are kept, the same command goes on")
+            raise SystemExit(130) from None
+
+
+def _run(config: ImagesConfig, images: Sequence[ImageFile], out: Path, ranks: Ranks) -> None:
+    """Encode this process's share, and put the output together where that can be done."""
     if config.merge:
-        begun_parts(out, parts_of(images), IMAGES).merge(config.overwrite)
+        if ranks.is_main:
+            begun_parts(out, parts_of(images), IMAGES).merge(config.overwrite)
         log.logger.info("%d images: %s", len(images), out)
         return
-    processes = launched(config.device)
-    try:
-        _run(config, out, processes)
-    except KeyboardInterrupt:
-        log.logger.info("interrupted; finished parts are kept, the same command goes on")
-        raise SystemExit(130) from None
-    finally:
-        if processes:
-            processes.destroy_process_group()
-
-
-def _run(config: ImagesConfig, out: Path, processes: "PartialState | None") -> None:
-    """Encode this process's share, and put the output together where that can be done."""
-    default = processes.device if processes else "cuda" if torch.cuda.is_available() else "cpu"
-    device = default if config.device in (None, "auto") else pick_device(config.device)
+    device = pick_device(ranks.device or config.device or "auto")
     workers, (index, count) = config.num_workers(device), config.share()
-    batch = config.batch_size or (32 if "cuda" in str(device) else 4)
-    images = list_images(config.images)
-    encoder = _create(config, device, processes)
+    batch = config.batch_size or (32 if device.type == "cuda" else 4)
+    encoder = ranks.first_here(lambda: create_encoder(config.encoder, config.weights or True, device))
     recipe = config.recipe(encoder)
     parts = plan_images(encoder, images, out, recipe, config.precision, config.dtype)
     if parts.is_complete(config.overwrite):
+        parts.remove_merged()
         log.logger.info("%d images, %s: %s is complete, nothing to do", len(images), encoder.name, out)
         return
-    if processes:
-        index = index * processes.num_processes + processes.process_index
-        count *= processes.num_processes
-    if not processes or processes.is_main_process:
+    index, count = index * ranks.world + ranks.rank, count * ranks.world
+    if ranks.is_main:
         tell_size(parts, grid_shape(encoder, recipe))
     extract_image_parts(encoder, images, parts, recipe, config.precision, batch, workers, (index, count))
-    if processes:
-        processes.wait_for_everyone()
-        if not processes.is_main_process:
-            return
+    ranks.gather(None)  # who has the small shares waits for the others
+    if not ranks.is_main:
+        return
     missing = parts.missing() if config.shard else []
     if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
         left = f"{len(missing)} of {len(parts.keys)} parts are left to other shards, e.g. {missing[0]}"
@@ -113,14 +107,6 @@ def _run(config: ImagesConfig, out: Path, processes: "PartialState | None") -> N
         return
     parts.merge(config.overwrite)
     log.logger.info("%d images, %s (%s): %s", len(images), encoder.name, encoder.weights, out)
-
-
-def _create(config: ImagesConfig, device: str | torch.device, processes: "PartialState | None") -> Encoder:
-    """Make the encoder; of several processes on one machine the first one fetches the weights."""
-    if processes is None:
-        return create_encoder(config.encoder, config.weights or True, device)
-    with processes.local_main_process_first():
-        return create_encoder(config.encoder, config.weights or True, device)
 
 
 def _output(config: ImagesConfig) -> Path:

@@ -1,10 +1,12 @@
 """Atomic writes: a reader sees the old file or the whole new one, never half of it, also after a power failure."""
 
+import contextlib
 import errno
 import gzip
 import io
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPORARY = ".*.tmp"  # names of what is being written
+UNUSED_S = 90 * 86_400.0  # what can be made again is kept so long after its last use
 ABANDONED_S = 86_400.0  # what was not written to for a day has no writer any more, on whatever machine it was
 
 
@@ -30,7 +33,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: the folder cannot be written to, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Machines that share a disk may have equal process numbers, those of containers mostly have.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -41,9 +45,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+        raise unwritable(path, error.strerror or error) from None
     except SafetensorError as error:  # of its writer, which has no error numbers
-        raise InputError(f"file {path} cannot be written: {error}") from None
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, why: object, what: str = "file") -> InputError:
+    """Build the error for a path that cannot be written to."""
+    return InputError(
+        f"{what} {path} cannot be written: {why}; make room there or let it be written to, then give the same command"
+    )
 
 
 def sync(path: Path) -> None:
@@ -72,7 +83,7 @@ def append_line(path: Path, line: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise InputError(f"file {path} cannot be written: {error.strerror or error}") from None
+        raise unwritable(path, error.strerror or error) from None
 
 
 def keep(path: Path, other: Path) -> None:
@@ -97,8 +108,20 @@ def remove_temporaries(found: Iterable[Path], idle_s: float = ABANDONED_S) -> No
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster, or it was finished just now
+        except OSError:  # another process was faster, it was finished just now, or it is not ours to remove
             continue
+
+
+def mark_used(path: Path) -> None:
+    """Note that a file of the cache was used just now, for ``remove_unused``; others' caches stay as they are."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove what nobody marked as used for ``UNUSED_S``; a process that has it mapped keeps it until its end."""
+    if folder.is_dir():
+        remove_temporaries(folder.glob("[!.]*"), UNUSED_S)
 
 
 def write_drawn(path: Path, draw: Callable[[BinaryIO], object]) -> None:

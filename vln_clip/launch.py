@@ -82,7 +82,7 @@ def one_voice() -> Iterator[None]:
             logger.setLevel(logging.CRITICAL)
         yield
     except LostRankError as error:
-        logger.error("%s; the same command goes on from the last checkpoint", error)
+        logger.error("%s; the same command goes on with what was saved", error)
         raise SystemExit(EXIT_STATUS) from None
     except JointError:
         if rank == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from vln_clip.errors import InputError
+from vln_clip.files import unwritable
 from vln_clip.log import logger
 
 FILE = ".lock"
@@ -36,7 +37,7 @@ class FolderLock:
             while self._file is None:
                 self._file = self._take(folder)
         except OSError as error:
-            raise InputError(f"run folder {folder} cannot be written to: {error.strerror or error}") from None
+            raise unwritable(folder, error.strerror or error, "run folder") from None
 
     def _take(self, folder: Path) -> IO[str] | None:
         """Open and lock the file; None where its last holder removed it meanwhile."""

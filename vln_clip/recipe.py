@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from vln_clip import checkpoint, envdrop, files, log, paths, setting
+from vln_clip import checkpoint, envdrop, files, log, optimizers, paths, setting
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.products import learning_in
 from vln_clip.config import TrainConfig
@@ -33,6 +33,7 @@ from vln_clip.stage import Best, Stage
 from vln_clip.training import run_stage
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
+COMPILED = ("tables", "splits")  # folders of the cache whose files can be made again in minutes
 BEST_BLEU = "best_val_unseen_bleu"
 
 
@@ -41,6 +42,8 @@ def train(run: Run[TrainConfig]) -> None:
     settings, ranks = run.config, run.ranks
     if ranks.is_main:
         files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
+        for folder in COMPILED:
+            files.remove_unused(paths.cache_dir() / folder)
     same: AbstractContextManager[None] = nullcontext()
     if settings.deterministic:
         same = deterministic(run.folder, pick_device(ranks.device or settings.device), ranks)
@@ -106,7 +109,7 @@ def follower_learner(
 ) -> envdrop.FollowerLearner:
     """Set a follower up to learn from the labelled episodes."""
     c, table = job.config.follower, job.setting.table(TRAIN)
-    optimizer = envdrop.make_optimizer(follower, c.optimizer, lr)
+    optimizer = optimizers.make_optimizer(follower, c.optimizer, lr)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
     watch = Watch(job.config.max_gradient_norm_factor)
     own, joint = job.generators(name)
@@ -160,7 +163,7 @@ def speaker_stage(job: Job) -> Stage:
     """Set up a speaker that learns by teacher forcing; BLEU on val_unseen selects the one for back-translation."""
     c, table = job.config.speaker, job.setting.table(TRAIN)
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
-    optimizer = envdrop.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
+    optimizer = optimizers.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
     sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
     generator, joint = job.generators("speaker")
     clip = job.config.follower.clip_norm

@@ -34,13 +34,17 @@ def print_results(path: Path) -> None:
 
 def print_models(path: Path, title: str) -> None:
     """Print the ``results.json`` of VQA or captioning, splits below each other, one row per model, context first."""
-    results = check_results(read_json(path), path)
+    print_tables([models_table(f"{path.parent}: {title}", check_results(read_json(path), path))])
+
+
+def models_table(title: str, results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Return ``{split: {model: {metric: value}}}`` as a table."""
     rows = [
         Row({"split": split, "model": name, "features": str(row.get("features", MISSING))}, metric_cells(row), split)
         for split, models in results.items()
         for name, row in models.items()
     ]
-    print_tables([Table(f"{path.parent}: {title}", "results", rows)])
+    return Table(title, "results", rows)
 
 
 def check_results(content: object, path: Path) -> dict[str, dict[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from vln_clip.events import Events, Sights
 from vln_clip.lock import FolderLock
 from vln_clip.log import logger
 from vln_clip.ranks import ALONE, Ranks
-from vln_clip.reading import loads, read_json, read_text
+from vln_clip.reading import loads, read_bytes, read_json
 from vln_clip.run_config import RunConfig, changed_fields, filled
 from vln_clip.signals import StopRequests
 
@@ -73,7 +73,10 @@ class Run(Generic[ConfigT]):
                 free = {key: ours[key] for key in FREE_SETTINGS}
                 differences = changed_fields(ours, theirs | free)
             except ValueError as error:
-                raise InputError(f"{saved} must be a run's configuration, but can't be read: {error}") from None
+                raise InputError(
+                    f"{saved} must be a run's configuration, but can't be read: {error}; bring it back, or remove it "
+                    "and go on with the flags that the run began with"
+                ) from None
             if differences:
                 raise InputError(
                     f"{self.folder} holds a run of another configuration: {'; '.join(differences[:4])}; "
@@ -118,7 +121,7 @@ class Run(Generic[ConfigT]):
         self._events.go_on_after(stage, iteration)
         path = self.folder / METRICS
         if path.is_file():
-            found = read_text(path)
+            found = read_bytes(path).decode(errors="replace")  # a power failure may leave anything at the end
             kept = "".join(f"{line}\n" for line in found.splitlines() if line and not _is_later(line, stage, iteration))
             if kept != found:
                 files.write_atomically(path, lambda temporary: temporary.write_text(kept))
@@ -141,7 +144,9 @@ def _is_later(line: str, stage: str, iteration: int) -> bool:
     except (ValueError, RecursionError):
         return True
     if not isinstance(row, dict) or type(row.get("iteration")) is not int:
-        raise InputError(f"every line of {METRICS} must be an object with stage and iteration, got {line[:60]!r}")
+        raise InputError(
+            f"every line of {METRICS} must be an object with stage and iteration, got {line[:60]!r}; remove it"
+        )
     return bool(row.get("stage") == stage and row["iteration"] > iteration)
 
 

@@ -50,7 +50,20 @@ class ShuffledSampler:
         self.generator.set_state(state["generator"])
 
 
-def in_order(size: int, batch_size: int, length: Tensor | None = None) -> Iterator[Tensor]:
-    """Yield every item number once; by descending ``length`` (N,) where given, so that batches are even."""
-    order = torch.arange(size) if length is None else length.cpu().argsort(descending=True, stable=True)
-    yield from order.split(batch_size)
+def in_order(
+    size: int, batch_size: int, length: Tensor | None = None, most_tokens: int | None = None
+) -> Iterator[Tensor]:
+    """Yield every item number once; by descending ``length`` (N,) where given, so that batches are even.
+
+    With ``most_tokens`` a batch has no more than that, padding included, or one item alone.
+    """
+    if length is None:
+        yield from torch.arange(size).split(batch_size)
+        return
+    order = length.cpu().argsort(descending=True, stable=True)
+    begin = 0
+    while begin < size:
+        longest = max(1, int(length[order[begin]]))
+        count = batch_size if most_tokens is None else min(batch_size, max(1, most_tokens // longest))
+        yield order[begin : begin + count]
+        begin += count

@@ -15,6 +15,7 @@ from vln_clip.envs.evaluation import walk_scores
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.job import SEEDS
 from vln_clip.log import logger
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.reading import parse_json, read_bytes
 from vln_clip.records import Episode, Prediction
 from vln_clip.report import check_results
@@ -35,7 +36,7 @@ FILE_SEED = 1  # of the random agent beside a prediction file; beside a checkpoi
 
 @dataclass(frozen=True)
 class Options:
-    """How to score: the flags of ``vln_clip.evaluate`` by the same names."""
+    """How to score: the flags of ``vln_clip.evaluate`` by the same names, and the processes that share the walking."""
 
     dataset: str
     split: str
@@ -47,6 +48,7 @@ class Options:
     allow_foreign: bool = False
     simulator: str = "tables"
     cross_check: bool = False
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,9 @@ def score_checkpoint(path: Path, options: Options) -> Result:
     folder = find_checkpoint(path)
     loaded = load(folder, options)
     table = scored_table(loaded.setting, options.split)
-    metrics, scores = score_agent(loaded.world, table, loaded.follower, loaded.header["max_action"])
+    metrics, scores = score_agent(
+        loaded.world, table, loaded.follower, loaded.header["max_action"], ranks=options.ranks
+    )
     setting.log_cross_check(loaded.world)
     which = "" if folder.name == BEST else f"_{folder.name}"
     return Result(
@@ -164,13 +168,15 @@ def score_checkpoint(path: Path, options: Options) -> Result:
     )
 
 
-def score_search(greedy: Result, wanted: Search, split: str, grid: bool = False) -> tuple[Result, Grid]:
+def score_search(
+    greedy: Result, wanted: Search, split: str, grid: bool = False, ranks: Ranks = ALONE
+) -> tuple[Result, Grid]:
     """Let a checkpoint that walked greedily search the split; return that, and all weightings where asked for."""
     assert greedy.loaded is not None
     loaded, table = greedy.loaded, scored_table(greedy.loaded.setting, split)
-    searched = search_checkpoint(loaded, split, wanted)
+    searched = search_checkpoint(loaded, split, wanted, ranks)
     scores = walk_scores(loaded.world, table, searched.walks(loaded.world, searched.best(wanted.weighting)))
-    entries = score_grid(loaded.world, table, searched, wanted.alpha) if grid else []
+    entries = score_grid(loaded.world, table, searched, wanted.alpha) if grid and ranks.is_main else []
     name = f"{greedy.name}_{wanted.name}"
     return replace(greedy, name=name, metrics=summarize(scores), scores=scores), entries
 
@@ -259,10 +265,10 @@ def common_dataset(paths: Sequence[Path], flag: str) -> str | None:
 def load(folder: Path, options: Options) -> LoadedFollower:
     """Open a checkpoint with the split, features and world that the options ask for."""
     dataset = None if options.dataset == "auto" else setting.find_dataset(options.dataset)
-    device = devices.pick_device(options.device)
+    device = devices.pick_device(options.ranks.device or options.device)
     simulator = (options.simulator, options.cross_check)
     wanted = (options.features, *simulator, options.language)
-    return setting.load_follower(folder, dataset, [options.split], device, *wanted)
+    return options.ranks.first_here(lambda: setting.load_follower(folder, dataset, [options.split], device, *wanted))
 
 
 def scored_table(data: Setting, split: str) -> EpisodeTable:
@@ -301,9 +307,8 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
     table = data.table(options.split)
     wanted = {episode.instr_id for episode in result.episodes}
     rows = torch.tensor([k for k, episode in enumerate(table.episodes) if episode.instr_id in wanted])
-    found = context_rows(
-        world, table, follower, max_action, random_generator(seed, data.device), rows, data.vocabulary.num_leading
-    )
+    generator, leading = random_generator(seed, data.device), data.vocabulary.num_leading
+    found = context_rows(world, table, follower, max_action, generator, rows, num_leading=leading, ranks=options.ranks)
     if run is None and result.folder is not None:
         run = setting.run_of(result.folder)
     blind = None if run is None else blind_checkpoint(run)
@@ -312,8 +317,9 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
         found[BLIND] = result.metrics, result.scores
     elif blind is not None:
         sightless = load(blind, replace(options, features="none"))
+        table = sightless.setting.table(options.split)
         found[BLIND] = score_agent(
-            sightless.world, sightless.setting.table(options.split), sightless.follower, max_action, rows=rows
+            sightless.world, table, sightless.follower, max_action, rows=rows, ranks=options.ranks
         )
     _tell_missing(found, run, loaded is not None)
     return {name: found[name] for name in CONTEXT if name in found}

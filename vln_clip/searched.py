@@ -16,6 +16,7 @@ from vln_clip.envs.navigation import Navigation
 from vln_clip.envs.search import Candidates, Searcher, search
 from vln_clip.envs.search_states import align_left
 from vln_clip.log import logger
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.rescoring import AVERAGES, GRID_ALPHAS, Weighting, choose, speaker_log_prob
 from vln_clip.sampler import in_order
 from vln_clip.searching import ALPHA, Search, load_speaker
@@ -46,6 +47,13 @@ class Searched:
     explored: Tensor
     speaker: Tensor | None
 
+    def to(self, device: torch.device | str) -> "Searched":
+        """Return the same on a device."""
+        found = Candidates(**{name: getattr(self.found, name).to(device) for name in Candidates.__dataclass_fields__})
+        rows, view, words = self.rows.to(device), self.start_view.to(device), self.num_words.to(device)
+        speaker = None if self.speaker is None else self.speaker.to(device)
+        return Searched(rows, view, words, found, self.explored.to(device), speaker)
+
     def best(self, weighting: Weighting) -> Tensor:
         """Return the walk to take in each episode, (N,)."""
         return choose(self.found.log_prob, self.found.num_decisions, self.speaker, self.num_words, weighting)
@@ -67,15 +75,20 @@ def search_split(
     wanted: Search,
     speaker: Speaker | None = None,
     batch_size: int = SEARCH_BATCH,
+    ranks: Ranks = ALONE,
 ) -> Searched:
-    """Search every episode of a split; nothing privileged is used."""
+    """Search every episode of a split; nothing privileged is used. Several ranks search whole batches each, the same
+    that one would: all of them return everything.
+    """  # noqa: D205
     parts = []
-    for rows in in_order(len(table), batch_size, table.length):
+    for rows in ranks.deal(list(in_order(len(table), batch_size, table.length))):
         batch = table.batch(rows)
         found = search(world, agent, batch, wanted.beam_size, wanted.max_expansions)
         said = None if speaker is None else speaker_log_prob(world, speaker, batch, found)
         explored = exploration(world, found.expanded)
         parts.append(Searched(batch.episode, batch.view, batch.length - 1, found, explored, said))
+    if ranks.world > 1:
+        parts = [part.to(table.length.device) for part in ranks.gather_dealt([part.to("cpu") for part in parts])]
     order = torch.cat([part.rows for part in parts]).argsort()
 
     def whole(columns: list[Tensor]) -> Tensor:
@@ -94,13 +107,13 @@ def search_split(
     return Searched(rows, start_view, num_words, found, explored, said)
 
 
-def search_checkpoint(loaded: LoadedFollower, split: str, wanted: Search) -> Searched:
+def search_checkpoint(loaded: LoadedFollower, split: str, wanted: Search, ranks: Ranks = ALONE) -> Searched:
     """Search a split with a checkpoint's follower, and with the speaker if one is named."""
     speaker = None
     if wanted.speaker is not None:
         speaker = load_speaker(wanted.speaker, loaded)
         logger.info("speaker: %s", wanted.speaker)
-    found = search_split(loaded.world, loaded.follower, loaded.setting.table(split), wanted, speaker)
+    found = search_split(loaded.world, loaded.follower, loaded.setting.table(split), wanted, speaker, ranks=ranks)
     expanded = (found.found.expanded >= 0).sum(1)
     logger.info(
         "search: %.1f states expanded per instruction, at most %d; %.1f walks found",

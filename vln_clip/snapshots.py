@@ -149,7 +149,7 @@ class Snapshots:
                     f"{error}; there is no earlier one to go on from: bring it back, or remove {self._last.parent} to "
                     "train this stage from its start"
                 ) from None
-            saved = checkpoint.load(self._previous)
+            saved = self._load_previous(error)
             damaged = self._run.checkpoint(self._stage.name, DAMAGED) / checkpoint.FILE
             damaged.parent.mkdir(exist_ok=True)
             (self._last / checkpoint.FILE).replace(damaged)
@@ -161,6 +161,16 @@ class Snapshots:
         self._last_is_validated = saved.header.get("since", 0) == 0
         checkpoint.repair_copy(self._last, saved.header)
         return saved
+
+    def _load_previous(self, damage: InputError) -> Checkpoint:
+        """Read the checkpoint before the last one, which is damaged."""
+        try:
+            return checkpoint.load(self._previous)
+        except InputError:
+            raise InputError(
+                f"{damage}; neither can {self._previous}, the one before: bring one of them back, or remove "
+                f"{self._last.parent} to train this stage from its start"
+            ) from None
 
     def _require_same(self, saved: Checkpoint) -> None:
         """Refuse to go on with other features, data or kind of device."""

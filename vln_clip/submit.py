@@ -9,6 +9,8 @@ import tyro
 from vln_clip import checkpoint, devices, files, log, setting
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.errors import InputError
+from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.searched import search_checkpoint
 from vln_clip.searching import SearchFlags, open_search, require_search
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS
@@ -55,20 +57,35 @@ class SubmitConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the program."""
-    config = tyro.cli(SubmitConfig, args=argv, prog="python -m vln_clip.submit")
-    _check_flags(config)
+    """Run the program, in as many processes as were launched."""
+    with one_voice():
+        with muted_elsewhere():
+            config = tyro.cli(SubmitConfig, args=argv, prog="python -m vln_clip.submit")
+        _check_flags(config)
+        with launched(config.device) as ranks:
+            report = work(config, ranks)
+        if report is not None:
+            tell(config, report)
+
+
+def work(config: SubmitConfig, ranks: Ranks) -> Report | None:
+    """Do what the flags ask for; None where nothing was checked, or by another rank."""
     report: Report | None
     if config.checkpoint is not None:
-        report = write(config, config.checkpoint)
+        report = write(config, config.checkpoint, ranks)
+    elif not ranks.is_main:
+        report = None
     elif config.validate is not None:
         report = validate(config, config.validate)
     elif config.source is not None:
         report = convert(config, config.source)
     else:
         report = merge(config)
-    if report is None:
-        return
+    return report
+
+
+def tell(config: SubmitConfig, report: Report) -> None:
+    """Print and write what a check has found; problems are an ``InputError``."""
     print("\n".join(report.lines(config.all)))
     if config.json is not None:
         files.save_json(config.json, report.to_json())
@@ -144,26 +161,30 @@ def check(data: setting.Setting, split: str, style: str, path: Path) -> Report:
     return report
 
 
-def write(config: SubmitConfig, path: Path) -> Report:
-    """Let a checkpoint walk the split and write what it did."""
-    device, folder = devices.pick_device(config.device), setting.find_checkpoint(path)
+def write(config: SubmitConfig, path: Path, ranks: Ranks = ALONE) -> Report | None:
+    """Let a checkpoint walk the split and write what it did; None on all ranks but the first, which only walk."""
+    device, folder = devices.pick_device(ranks.device or config.device), setting.find_checkpoint(path)
     wanted = open_search(config.decoding, folder)
     if config.dataset == "auto":
         dataset = checkpoint.load(folder).header["dataset"]
     else:
         dataset = setting.find_dataset(config.dataset)
     style, split = _style(config, dataset, config.out)
-    loaded = setting.load_follower(path, dataset, [split], device, config.features, language=config.language)
+    loaded = ranks.first_here(
+        lambda: setting.load_follower(path, dataset, [split], device, config.features, language=config.language)
+    )
     table = loaded.setting.table(split)
     about = {"checkpoint": str(path), "iteration": loaded.header["iteration"], "features": loaded.features}
     name = "".join(c if c.isalnum() or c in "_@-" else "-" for c in split)
     if wanted is None:
-        walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"])
+        walks = walk_split(loaded.world, loaded.follower, table, loaded.header["max_action"], ranks=ranks)
     else:
-        searched = search_checkpoint(loaded, split, wanted)
+        searched = search_checkpoint(loaded, split, wanted, ranks)
         walks = searched.walks(loaded.world, searched.best(wanted.weighting))
         about["search"] = wanted.to_json()
         name += f"_{wanted.name}"
+    if not ranks.is_main:
+        return None
     out = config.out or folder / f"submission_{name}{find_format(style).ending}"
     data = loaded.setting
     write_submission(out, predictions(loaded.world, table, walks), style, data.splits[split], data.tables)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vln_clip import config, log
 from vln_clip.choosing import find_dataset
+from vln_clip.errors import InputError
 from vln_clip.launch import launched, muted_elsewhere, one_voice
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def run_with(settings: config.TrainConfig, ranks: "Ranks") -> None:
 
     run = work_in_run(settings, ranks, recipe.train)
     if ranks.is_main:
-        print_results(run.results_file)
+        try:
+            print_results(run.results_file)
+        except InputError as error:
+            raise InputError(f"{error}; remove it, and the same command evaluates the run again") from None
 
 
 def cli() -> None:

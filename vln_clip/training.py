@@ -12,7 +12,7 @@ from vln_clip.divergence import DivergedError
 from vln_clip.errors import InputError
 from vln_clip.events import Sights
 from vln_clip.log import logger, progress
-from vln_clip.run import Run
+from vln_clip.run import LAST, Run
 from vln_clip.snapshots import Progress, Snapshots
 from vln_clip.stage import Stage
 
@@ -110,6 +110,7 @@ class _Training:
                 self._save()
                 self.run_.stops.check()
             raise
+        self._require_scores(found)
         ended_s = time.perf_counter()
         values = {name: total / done.since for name, total in done.sums.items()}
         values["optimizer/learning_rate"] = stage.optimizer.param_groups[0]["lr"]
@@ -127,6 +128,19 @@ class _Training:
         speed = f"{clock.get('clock/iterations_per_s', 0):.3g} iterations/s"
         logger.info("%s %d/%d  %s  %s", stage.name, done.iteration, stage.iters, status, speed)
         self._start_clock()
+
+    def _require_scores(self, found: dict[str, dict[str, float]]) -> None:
+        """Check that what selects checkpoints are numbers; else nothing of the validation is kept."""
+        stage, iteration = self.stage, self.done.iteration
+        try:
+            stage.watch.checked({f"{b.split}/{b.metric}": found[b.split][b.metric] for b in stage.best})
+        except DivergedError as error:
+            last = self.run_.checkpoint(stage.name, LAST)
+            raise InputError(
+                f"{stage.name} diverged: {error} in the validation after iteration {iteration}, of which nothing is "
+                f"kept; {last} is the last checkpoint before it, if there is one; give another --name and a lower "
+                "learning rate"
+            ) from None
 
 
 def _status(stage: Stage, found: dict[str, dict[str, float]]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from vln_clip.connectivity.graphs import ScanGraph, graph_path, load_graph, read_scans
 from vln_clip.envs.render import load_skybox
@@ -42,7 +41,7 @@ class ScanReport:
         graph, edges = self.graph, self.graph.edges
         start, end = np.nonzero(np.triu(edges))
         lengths = np.linalg.norm(graph.position[start] - graph.position[end], axis=1)
-        count, _ = connected_components(edges, directed=False)
+        count = len(np.unique(graph.components()))
         text = f"{self.scan}: {len(graph.viewpoint_ids)} viewpoints, {len(lengths)} edges"
         if len(lengths):
             text += f" of {lengths.min():.2f} to {lengths.max():.2f} m (mean {lengths.mean():.2f})"
@@ -89,8 +88,8 @@ def graph_notes(graph: ScanGraph) -> list[str]:
     isolated = [ids[i] for i in np.nonzero(~graph.edges.any(axis=1))[0]]
     if isolated:
         notes.append(f"{len(isolated)} isolated viewpoints, which no path reaches: {_some(isolated)}")
-    count, component = connected_components(graph.edges, directed=False)
-    sizes = np.sort(np.bincount(component))[::-1]
+    sizes = np.sort(np.bincount(graph.components()))[::-1]
+    count = len(sizes)
     if count - len(isolated) > 1:
         parts = ", ".join(str(size) for size in sizes[sizes > 1])
         notes.append(f"disconnected: parts of {parts} viewpoints; no path leads from one to another")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from vln_clip.connectivity.graphs import ScanGraph
 from vln_clip.files import write_atomically
@@ -150,7 +149,7 @@ def _draw_floor(axis: "Axes", graph: ScanGraph, floors: np.ndarray, floor: int, 
 
 
 def _node_colors(graph: ScanGraph) -> list[str]:
-    _, component = connected_components(graph.edges, directed=False)
+    component = graph.components()
     largest = np.bincount(component).argmax()
     degree = graph.edges.sum(axis=1)
     return [

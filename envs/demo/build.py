@@ -37,8 +37,11 @@ def build_demo(
         config: what to build.
         workers: processes that draw the pictures; None takes the CPUs of this process.
         on_progress: called with (houses done, houses).
+
+    Raises:
+        InputError: the folder cannot be written to, the disk is full, or a process that draws was killed.
     """
-    with draft_of(folder, is_complete) as draft:
+    with draft_of(folder, is_complete, "demo world") as draft:
         world = plan_world(config)
         _write_graphs(draft / "connectivity", config.seed, world)
         _write_paths(draft / "R2R", world)

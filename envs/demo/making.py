@@ -7,27 +7,52 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from vln_clip.errors import InputError
+from vln_clip.files import unwritable
 
 Progress = Callable[[int, int], None]
 R = TypeVar("R")
 
 
 @contextmanager
-def draft_of(folder: Path, is_complete: Callable[[Path], bool]) -> Iterator[Path]:
+def draft_of(folder: Path, is_complete: Callable[[Path], bool], what: str) -> Iterator[Path]:
     """Give a draft folder beside ``folder`` that takes its place at the end, unless the block raises.
 
     Args:
         folder: where the draft shall stand; where a complete one appears meanwhile, that one stays.
         is_complete: tells whether a complete one stands somewhere.
+        what: is being made, for messages.
+
+    Raises:
+        InputError: the folder cannot be written to, the disk is full, or a process that draws was killed.
     """
+    try:
+        with _draft(folder, is_complete) as draft:
+            yield draft
+    except OSError as error:
+        raise unwritable(folder, error.strerror or error, what) from None
+    except BrokenProcessPool:
+        raise InputError(
+            f"{what} {folder} cannot be built: a process that draws its pictures was killed (out of memory?); "
+            "give the same command where there is more memory, or with fewer CPUs (taskset)"
+        ) from None
+
+
+@contextmanager
+def _draft(folder: Path, is_complete: Callable[[Path], bool]) -> Iterator[Path]:
+    """Make the draft folder and put it in place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
         yield draft
         draft.chmod(0o755)
+        if hasattr(os, "sync"):
+            os.sync()  # a power failure must not leave the folder's name with empty pictures
         try:
             draft.rename(folder)
         except OSError:

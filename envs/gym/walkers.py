@@ -12,6 +12,7 @@ import torch
 from vln_clip.envs.gym.options import Options
 from vln_clip.envs.gym.rewards import Transition, progress_part, stop_part
 from vln_clip.envs.gym.source import Source
+from vln_clip.envs.navigation import relative_angles
 from vln_clip.errors import InputError
 from vln_clip.records import NUM_HEADINGS
 
@@ -226,14 +227,16 @@ class _CandidateTables:
         self.mask[:, 1:] = world.neighbor >= 0
         self.viewpoint = torch.cat([torch.arange(N)[:, None], world.neighbor], 1)
         # The world has its column for stop at the end.
-        self.view, self.angles = world.candidate_view.roll(1, 1), world.candidate_angles.roll(1, 1)
+        self.view, self.directions = world.candidate_view.roll(1, 1), world.directions.roll(1, 1)
+        self.turns = world.turns
         ends = tables.position[tables.neighbor.clip(0)]
         length_m = np.where(tables.neighbor >= 0, np.linalg.norm(ends - tables.position[:, None], axis=-1), 0.0)
         self.length_m = torch.from_numpy(np.pad(length_m, ((0, 0), (1, 0))))  # (N, A); 0 for stop and padding
 
     def at(self, viewpoint: torch.Tensor, view: torch.Tensor) -> Arrays:
         """Return what is known of the candidates from B places."""
-        angles = self.angles.index_select(0, viewpoint * NUM_HEADINGS + view % NUM_HEADINGS)  # (B, A, 4)
+        turns = self.turns.index_select(0, view % NUM_HEADINGS)
+        angles = relative_angles(self.directions.index_select(0, viewpoint), turns)  # (B, A, 4)
         candidate_view = self.view.index_select(0, viewpoint)  # whole rows at once: index_select is far faster
         candidate_view[:, STOP] = view
         return {

@@ -8,11 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
 
 from vln_clip import log
 from vln_clip.encoders import Encoder
@@ -22,9 +18,6 @@ from vln_clip.features.parts import PANORAMAS, Parts, Words, is_grid, share_of
 from vln_clip.features.pictures import joint_digest, picture_digests
 from vln_clip.features.pipeline import extract_rows
 from vln_clip.records import NUM_VIEWS
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
 
 _STATUS_S = 30.0  # between lines about progress where there is no terminal
 
@@ -138,13 +131,3 @@ def tell_size(parts: Parts, shape: tuple[int, ...]) -> None:
             f"disk must have room for {parts_and_output / 1e9:.3g} GB ({size}, parts included), got "
             f"{free_bytes / 1e9:.3g} GB free in {parts.out.parent}; make room or name --out on another disk"
         )
-
-
-def launched(device: str | None) -> "PartialState | None":
-    """Return the group of processes that ``accelerate launch`` started, None for a single one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return None
-    from accelerate import PartialState
-
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    return PartialState(cpu=cpu, timeout=timedelta(days=30))  # who has the small shares waits for the others

@@ -8,6 +8,7 @@ them puts the output together and removes the folder. Parts are never mixed: all
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -196,6 +197,18 @@ class Parts:
             if _identity(self.out) in (None, before) or not self.is_complete():
                 raise
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_merged(self) -> None:
+        """Remove parts that are not newer than the output: who put them together was killed before it could.
+
+        Newer ones are of processes that replace the output (``overwrite``).
+        """
+        with suppress(OSError):  # others do the same
+            merged_ns = self.out.stat().st_mtime_ns
+            for path in self.folder.iterdir():
+                if path.stat().st_mtime_ns <= merged_ns:
+                    path.unlink()
+            self.folder.rmdir()  # refused where something is left
 
     def _check_finished(self) -> None:
         missing = self.missing()

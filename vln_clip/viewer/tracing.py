@@ -10,7 +10,7 @@ from torch import Tensor
 from vln_clip.agents.follower import Follower, FollowerState
 from vln_clip.connectivity import NavTables
 from vln_clip.envs.episodes import EpisodeTable
-from vln_clip.envs.evaluation import EVALUATION_BATCH
+from vln_clip.envs.evaluation import EVALUATION_BATCH, EVALUATION_TOKENS
 from vln_clip.envs.fidelity import fidelity_reward
 from vln_clip.errors import InputError
 from vln_clip.records import Batch, Episode, Observation, view_elevation_rad, view_heading_rad
@@ -40,7 +40,7 @@ def trace_rows(loaded: LoadedFollower, split: str, rows: Tensor | None, agent: s
     chosen = torch.arange(len(table)) if rows is None else rows.cpu()
     traces: dict[int, Trace] = {}
     # The batches of an evaluation, so that not even rounding differs from it.
-    for part in in_order(len(chosen), EVALUATION_BATCH, table.length.cpu()[chosen]):
+    for part in in_order(len(chosen), EVALUATION_BATCH, table.length.cpu()[chosen], EVALUATION_TOKENS):
         found = _trace_batch(loaded, table, chosen[part], agent, loaded.header["max_action"])
         traces.update(zip(part.tolist(), found, strict=True))
     return [traces[place] for place in range(len(chosen))]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -136,6 +137,11 @@ class VqaData:
         """Return the grids of the images; None with ``--features none``."""
         preset = DEMO if self.is_demo else "vqa"
         return find_grids(GridsWanted(self.config.features, preset, self.folder, self.row.images), self.device)
+
+    @property
+    def image_folders(self) -> list[Path]:
+        """Return the folders of images that are there."""
+        return [self.folder / name for name in self.row.images if (self.folder / name).is_dir()]
 
     @property
     def is_demo(self) -> bool:

@@ -68,7 +68,7 @@ def build_pictures(
         workers: processes that draw; None takes the CPUs of this process.
         on_progress: called with (houses done, houses).
     """
-    with draft_of(folder, is_complete) as draft:
+    with draft_of(folder, is_complete, "demo pictures") as draft:
         for split in files.SPLITS:
             _images(draft, split).mkdir(parents=True)
         houses = [(split, number) for split in files.SPLITS for number in houses_of(config, split)]
