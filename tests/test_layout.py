@@ -15,7 +15,20 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 PROGRAMS = {"train", "evaluate", "submit", "extract", "extract_images", "data", "mattersim", "scenes", "__main__"}
 PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
 PROGRAMS |= {"validation", "glance", "curves_figure", "replay", "recipe", "choosing"}
-PROGRAMS |= {"searching", "searched", "rescoring", "visualize", "plot", "viewer", "vqa", "caption", "image_grids"}
+PROGRAMS |= {
+    "searching",
+    "searched",
+    "rescoring",
+    "visualize",
+    "plot",
+    "viewer",
+    "vqa",
+    "caption",
+    "image_grids",
+    "demo_pictures",
+    "trained",
+    "verbs",
+}
 MAY_IMPORT = {
     "connectivity": {"core"},
     "tasks": {"core"},

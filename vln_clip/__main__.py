@@ -12,6 +12,8 @@ PROGRAMS = {
     "submit": "write, validate, merge or convert leaderboard submissions",
     "extract": "extract features of the 36 views from skyboxes",
     "features": "inspect, convert, verify and compare feature files",
+    "vqa": "train, evaluate and use models that answer questions about images",
+    "caption": "train and evaluate captioners; caption your own pictures",
     "plot": "learning curves of runs, with confidence bands over seeds",
     "data": "list, fetch and verify the data folder; build the demo world; make R4R",
     "scenes": "make graph and skyboxes of your own building; check and draw any",

@@ -25,7 +25,7 @@ from vln_clip.features.recipes import Recipe, recipe_for
 
 BLIND, DEMO = "none", "demo"
 DEMO_LIMIT_S = 300.0
-STAND_IN = "pixels:64"  # its 35 statistics fit; more columns would only fill the disk
+STAND_IN = "pixels:128"  # what its grids know fits; more columns would only fill the disk
 DEMO_PIXELS_PX = (192, 256)  # the demo's pictures as they are
 _TIMED_IMAGES = 4
 

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -142,9 +143,14 @@ def _require_complete(captions: Mapping[int, str], image_ids: Sequence[int]) -> 
 
 
 def _report(absent: Mapping[str, str]) -> None:
-    """Say once per reason what is left out."""
+    """Say what is left out, each reason once for all calls."""
     for reason in dict.fromkeys(absent.values()):
-        logger.warning("%s left out: %s", ", ".join(name for name in absent if absent[name] == reason), reason)
+        _tell(", ".join(name for name in absent if absent[name] == reason), reason)
+
+
+@cache
+def _tell(names: str, reason: str) -> None:
+    logger.warning("%s left out: %s", names, reason)
 
 
 # Splitting into words.

@@ -77,7 +77,14 @@ class VqaConfig(RunConfig):
 
 PRESETS = {name: VqaConfig(dataset=name) for name in DATASETS} | {
     "demo": VqaConfig(
-        dataset="demo", size="demo", batch_size=64, iters=1_500, lr=1e-3, eval_every=250, eval_questions=2_000
+        dataset="demo",
+        model="pythia",  # the fastest of them on a CPU
+        size="demo",
+        batch_size=64,
+        iters=3_000,
+        lr=1e-2,
+        eval_every=250,
+        eval_questions=2_000,
     )
 }
 
