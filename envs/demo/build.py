@@ -26,6 +26,7 @@ from vln_clip.errors import InputError
 from vln_clip.files import unwritable
 from vln_clip.paths import cache_dir
 from vln_clip.tasks.datasets import DATASETS
+from vln_clip.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def _draw_all(folder: Path, config: DemoConfig, world: World, workers: int, on_p
     context = multiprocessing.get_context(method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(min(workers, total), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(workers, total), context, end_with_parent, (os.getpid(),)) as pool:
             futures = [pool.submit(_draw_house, *job) for job in jobs]
             try:
                 _count((future.result() for future in as_completed(futures)), total, on_progress)
