@@ -29,6 +29,7 @@ from vln_clip.envs.building.panoramas import image_size, read_panorama
 from vln_clip.envs.building.poses import PanoramaPose
 from vln_clip.errors import InputError
 from vln_clip.files import write_atomically
+from vln_clip.workers import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[str]:
     context = multiprocessing.get_context(method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker) as pool:
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (os.getpid(),)) as pool:
             futures = [pool.submit(_write, job) for job in jobs]
             try:
                 for future in as_completed(futures):
@@ -244,8 +245,9 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[str]:
                 raise
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     """Prepare a process: one thread, and an interruption is the parent's to handle, so that no file is lost half."""
+    end_with_parent(parent)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

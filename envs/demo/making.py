@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from vln_clip.errors import InputError
 from vln_clip.files import unwritable
+from vln_clip.workers import end_with_parent
 
 Progress = Callable[[int, int], None]
 R = TypeVar("R")
@@ -81,7 +82,7 @@ def run_jobs(
     context = multiprocessing.get_context(method)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, context, end_with_parent, (os.getpid(),)) as pool:
             futures = [pool.submit(work, *job) for job in jobs]
             try:
                 return _count((future.result() for future in futures), len(jobs), on_progress)
