@@ -134,7 +134,9 @@ def differences_table(title: str, comparisons: Mapping[str, Mapping[str, Any]]) 
     shown = []
     for agent, found in comparisons.items():
         cells = {
-            metric: Cell(found["difference"][metric], found["ci"].get(metric), found["p"][metric]) for metric in COLUMNS
+            metric: Cell(found["difference"][metric], found["ci"].get(metric), found["p"][metric])
+            for metric in COLUMNS
+            if metric in found["difference"]
         }
         counts = {key: found[key] for key in ("wins", "losses", "ties")}
         shown.append(Row({"difference": f"{agent} − {found['against']}", **counts}, cells))
