@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vln_clip.errors import InputError, unknown_name
@@ -67,6 +67,8 @@ DATASETS = {
     "vqa_lxmert": {name: _lxmert(VQA_FOLDER, name) for name in ("train", "nominival", "minival", "test")},
     "gqa_lxmert": {name: _lxmert(GQA_FOLDER, name) for name in ("train", "valid", "testdev", "submit")},
 }
+# The demo's files have the names and forms of VQA v2's, but not their length.
+DATASETS["demo"] = {name: replace(files, num_questions=0) for name, files in DATASETS["vqa"].items()}
 
 
 def find_files(dataset: str, split: str) -> QuestionFiles:

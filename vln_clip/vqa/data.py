@@ -1,6 +1,6 @@
 """What a VQA run reads: questions of every split, vocabularies, image grids; and which data set it is of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ class Dataset:
         style: of the result files.
         vocabulary: splits whose answers make up the vocabulary.
         more_than: an answer must be that of more questions than this.
+        normalize: what is done to an answer before it is counted; files with scores of answers hold them as they are.
     """
 
     files: str
@@ -51,15 +52,16 @@ class Dataset:
     style: str
     vocabulary: str
     more_than: int = MORE_THAN
+    normalize: Callable[[str], str] = normalize_label
 
 
 _GQA = ("GQA/images",)
 DATASETS = {
     "vqa": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train+val"),
-    "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0),
-    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO, "vqa", "train+nominival", 0),
-    "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0),
-    "demo": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train", 2),
+    "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0, str),
+    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO, "vqa", "train+nominival", 0, str),
+    "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0, str),
+    "demo": Dataset("demo", "train", "val", "test", COCO, "vqa", "train", 2),
 }
 
 
@@ -128,7 +130,7 @@ class VqaData:
         if splits not in self._tables:
             questions = self.questions(splits)
             if self.grids is not None:
-                require_images(questions, set(self.grids.image_keys), self.grids.header.source or self.config.features)
+                require_images(questions, self.grids, self.grids.header.source or self.config.features)
             self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
         return self._tables[splits]
 
@@ -167,7 +169,8 @@ class VqaData:
 
     def _build_words(self) -> QuestionVocabulary:
         """Build the vocabulary of the training questions, of words with vectors where a file of them is given."""
-        words = QuestionVocabulary.build([question.text for question in self.questions(self.train_splits)])
+        texts = [question.text for question in self.questions(self.train_splits)]
+        words = QuestionVocabulary.build(texts, style=self.config.word_style)
         if self.config.word_vectors is None:
             return words
         vectors = read_word_vectors(self.config.word_vectors, words.words)
@@ -180,7 +183,7 @@ class VqaData:
         if self.config.answers is not None:
             return AnswerVocabulary.read(self.config.answers)
         available = self.row.vocabulary if self.config.dataset != "demo" else self.row.train
-        return AnswerVocabulary.build(self.questions(available), self.row.more_than, normalize_label)
+        return AnswerVocabulary.build(self.questions(available), self.row.more_than, self.row.normalize)
 
 
 def in_image_order(table: QuestionTable, rows: Tensor | None, batch_size: int) -> Sequence[Tensor]:

@@ -121,7 +121,7 @@ def stage(job: Job, name: str, sees: bool) -> Stage:
         assert batch.targets is not None, "training questions have answers"
         with torch.autocast(data.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             output = model(batch.tokens, grid, generator)
-        hit = batch.targets.gather(1, output.best()[:, None]).sum()
+        hit = batch.targets.gather(1, output.best(data.answers.unknown)[:, None]).sum()
         return LossSum(
             vqa_loss(output, batch.targets, "sum"), torch.tensor(len(rows)), {"train/accuracy": hit.detach()}
         )
@@ -193,7 +193,7 @@ def evaluate_all(job: Job) -> dict[str, dict[str, dict[str, Any]]]:
 
 def most_common(data: VqaData) -> str:
     """Return the most frequent answer to the training questions, what a model without eyes and ears would say."""
-    return AnswerVocabulary.build(data.questions(data.train_splits), more_than=0).answers[0]
+    return AnswerVocabulary.build(data.questions(data.train_splits), 0, data.row.normalize).answers[0]
 
 
 def load_stage(job: Job, name: str, which: str) -> VqaModel:
