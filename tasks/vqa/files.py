@@ -112,7 +112,12 @@ def load_questions(dataset: str, splits: str | Sequence[str], data: Path) -> lis
             what = (folder / files.questions, len(questions), files.num_questions)
             logger.info("%s has %d questions, the public file of this name has %d", *what)
         found += questions
-    # Visual Genome numbers its questions in its own way: one number may stand for questions about two images.
-    if len(names) > 1 and len({(question.question_id, question.image) for question in found}) < len(found):
-        raise InputError(f"splits taken together must not share questions, but those of {'+'.join(names)} do")
+    require_apart(names, found)
     return found
+
+
+def require_apart(names: Sequence[str], questions: Sequence[Question]) -> None:
+    """Raise ``InputError`` where splits that are taken together share questions."""
+    # Visual Genome numbers its questions in its own way: one number may stand for questions about two images.
+    if len(names) > 1 and len({(question.question_id, question.image) for question in questions}) < len(questions):
+        raise InputError(f"splits taken together must not share questions, but those of {'+'.join(names)} do")

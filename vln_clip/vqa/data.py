@@ -16,7 +16,7 @@ from vln_clip.features.grid import GridReader
 from vln_clip.image_grids import DEMO, GridsWanted, find_grids
 from vln_clip.tasks.vqa.answers import normalize_label
 from vln_clip.tasks.vqa.files import DATASETS as FILES
-from vln_clip.tasks.vqa.files import load_questions
+from vln_clip.tasks.vqa.files import load_questions, require_apart
 from vln_clip.tasks.vqa.glove import initial_vectors, read_word_vectors
 from vln_clip.tasks.vqa.questions import Question, require_images
 from vln_clip.tasks.vqa.table import QuestionTable
@@ -122,8 +122,19 @@ class VqaData:
     def questions(self, splits: str) -> list[Question]:
         """Return the questions of some splits, ``train`` or ``train+val``."""
         if splits not in self._questions:
-            self._questions[splits] = load_questions(self.row.files, splits, self.folder)
+            names = splits.split("+")
+            if len(names) == 1:
+                self._questions[splits] = load_questions(self.row.files, splits, self.folder)
+            else:  # files of half a million questions are read once
+                found = [question for name in names for question in self.questions(name)]
+                require_apart(names, found)
+                self._questions[splits] = found
         return self._questions[splits]
+
+    def num_unseen(self, splits: str) -> int:
+        """Return how many questions ask about images without a grid."""
+        grids = self.grids
+        return 0 if grids is None else sum(question.image not in grids for question in self.questions(splits))
 
     def table(self, splits: str) -> QuestionTable:
         """Return questions as tensors; every one of their images has a grid."""
