@@ -269,7 +269,11 @@ def test_visual_genome_may_use_a_number_of_vqa_for_another_image(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "splits", "message"),
     [
-        ("vqa2", "val", "data set must be one of vqa, gqa, vqa_lxmert, gqa_lxmert, got 'vqa2'; did you mean 'vqa'"),
+        (
+            "vqa2",
+            "val",
+            "data set must be one of vqa, gqa, vqa_lxmert, gqa_lxmert, demo, got 'vqa2'; did you mean 'vqa'",
+        ),
         ("vqa", "valid", "split of vqa must be one of train, val, .*did you mean 'val'"),
         ("vqa", "test", "split test of vqa needs .*v2_OpenEnded_mscoco_test2015_questions.json, which does not exist"),
         ("vqa", "val+val", "must not share questions, but those of val.val do"),

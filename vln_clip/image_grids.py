@@ -4,7 +4,7 @@ Wired here and not in the core, because the demo's rule by which ``pixels`` stan
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,4 +147,23 @@ def describe_grids(grids: GridReader | None) -> dict[str, Any]:
     if grids is None:
         return {}
     keys = ("encoder", "weights", "preset", "image_size_px", "resize", "layer", "exif", "stand_in_for")
-    return {"shape": list(grids.shape)} | {key: getattr(grids.header, key) for key in keys}
+    found = {"shape": grids.shape} | {key: getattr(grids.header, key) for key in keys}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def require_alike(grids: GridReader | None, noted: Mapping[str, Any], folder: Path) -> None:
+    """Raise ``InputError`` unless grids are made as those that a checkpoint was trained on.
+
+    Args:
+        grids: that it is to be used with.
+        noted: what ``describe_grids`` said of those that it was trained on.
+        folder: of the checkpoint, for the message.
+    """
+    here = describe_grids(grids)
+    other = next((key for key in {**noted, **here} if noted.get(key) != here.get(key)), None)
+    if other is not None:
+        where = "none" if grids is None else grids.header.source or grids.header.encoder
+        raise InputError(
+            f"features of another encoder or recipe: {folder} was trained on grids with {other.replace('_', ' ')} "
+            f"{noted.get(other)!r}, got {here.get(other)!r} in {where}; bring those back, or train with these"
+        )

@@ -70,7 +70,7 @@ class Run(Generic[ConfigT]):
         ):  # else nothing was trained yet
             try:
                 theirs = filled(cast(dict[str, Any], read_json(saved)), type(config)().to_json())
-                free = {key: ours[key] for key in FREE_SETTINGS}
+                free = {key: ours[key] for key in FREE_SETTINGS if key in ours}
                 differences = changed_fields(ours, theirs | free)
             except ValueError as error:
                 raise InputError(

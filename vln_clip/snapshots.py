@@ -19,7 +19,7 @@ from vln_clip.run import LAST, Run
 from vln_clip.stage import Best, Stage
 
 PREVIOUS, DAMAGED = "previous", "damaged"
-SAME = ("features", "features_wanted", "feature_width", "feature_fingerprints", "data", "unlabelled_paths")
+SAME = ("features", "features_wanted", "feature_width", "feature_fingerprints", "grid", "data", "unlabelled_paths")
 
 
 @dataclass

@@ -6,7 +6,7 @@ Every field that is used is checked. Captions without a word are left out and co
 
 import logging
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from vln_clip.errors import InputError, unknown_name
@@ -77,7 +77,7 @@ def select(images: Sequence[CaptionedImage], split: str, train_only: bool = Fals
     return found
 
 
-def require_features(images: Sequence[CaptionedImage], keys: Collection[str], store: str) -> None:
+def require_features(images: Sequence[CaptionedImage], keys: Container[str], store: str) -> None:
     """Check that every picture has features.
 
     Args:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vln_clip.errors import InputError, unknown_name
@@ -67,6 +67,8 @@ DATASETS = {
     "vqa_lxmert": {name: _lxmert(VQA_FOLDER, name) for name in ("train", "nominival", "minival", "test")},
     "gqa_lxmert": {name: _lxmert(GQA_FOLDER, name) for name in ("train", "valid", "testdev", "submit")},
 }
+# The demo's files have the names and forms of VQA v2's, but not their length.
+DATASETS["demo"] = {name: replace(files, num_questions=0) for name, files in DATASETS["vqa"].items()}
 
 
 def find_files(dataset: str, split: str) -> QuestionFiles:
@@ -110,7 +112,12 @@ def load_questions(dataset: str, splits: str | Sequence[str], data: Path) -> lis
             what = (folder / files.questions, len(questions), files.num_questions)
             logger.info("%s has %d questions, the public file of this name has %d", *what)
         found += questions
-    # Visual Genome numbers its questions in its own way: one number may stand for questions about two images.
-    if len(names) > 1 and len({(question.question_id, question.image) for question in found}) < len(found):
-        raise InputError(f"splits taken together must not share questions, but those of {'+'.join(names)} do")
+    require_apart(names, found)
     return found
+
+
+def require_apart(names: Sequence[str], questions: Sequence[Question]) -> None:
+    """Raise ``InputError`` where splits that are taken together share questions."""
+    # Visual Genome numbers its questions in its own way: one number may stand for questions about two images.
+    if len(names) > 1 and len({(question.question_id, question.image) for question in questions}) < len(questions):
+        raise InputError(f"splits taken together must not share questions, but those of {'+'.join(names)} do")

@@ -1,6 +1,6 @@
 """Questions about images as records, and checks on many of them. Files are read elsewhere."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from vln_clip.errors import InputError
@@ -60,12 +60,12 @@ def require_unique(questions: Sequence[Question], where: object) -> None:
         seen.add(question.question_id)
 
 
-def require_images(questions: Sequence[Question], keys: Collection[str], where: object) -> None:
+def require_images(questions: Sequence[Question], keys: Container[str], where: object) -> None:
     """Raise ``InputError`` where a question asks about an image that has no features.
 
     Args:
         questions: to be checked.
-        keys: of the images that are there; a set or a mapping, so that looking one up is fast.
+        keys: of the images that are there; anything with a fast ``in``: a set, a mapping, grid features.
         where: the feature store, for the message.
     """
     absent: dict[str, int | str] = {}

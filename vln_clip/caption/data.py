@@ -73,7 +73,7 @@ class CaptionData:
         """Return the captioned images of a split; every one of them has a grid."""
         found = select(self._read(find_file(self.folder, split), split), split, self.config.train_only)
         if self.grids is not None:
-            require_features(found, set(self.grids.image_keys), self.grids.header.source or self.config.features)
+            require_features(found, self.grids, self.grids.header.source or self.config.features)
         return found
 
     def table(self, split: str) -> CaptionTable:

@@ -28,6 +28,7 @@ from vln_clip.tasks.captioning.cider import CiderD
 from vln_clip.tasks.captioning.metrics import score_captions
 from vln_clip.tasks.captioning.models.recipes import WritingConfig
 from vln_clip.tasks.captioning.models.transformer import CaptionTransformer
+from vln_clip.tasks.captioning.results import write_results
 from vln_clip.training import run_stage
 
 GREEDY = WritingConfig(beam_size=1)
@@ -191,32 +192,81 @@ class Validation:
         return {VAL: score_captions(captions, self.references, (CIDER,), "own").metrics}
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A row of the results: which checkpoint of which stage it is of.
+
+    Attributes:
+        name: of the row.
+        stage: of training.
+        which: checkpoint of the stage.
+        sees: False for the captioner without images.
+        iteration: of the checkpoint.
+    """
+
+    name: str
+    stage: str
+    which: str
+    sees: bool
+    iteration: int
+
+
 def evaluate_all(job: Job) -> dict[str, dict[str, dict[str, Any]]]:
     """Score every captioner of a run on the validation and test splits, and write their result files."""
     results: dict[str, dict[str, dict[str, Any]]] = {}
+    rows, ranks = scored_rows(job), job.run.ranks
     for split in job.data.splits:
         log.logger.info("writing and scoring captions of %d images of %s", len(job.data.images(split)), split)
-        results[split] = {}
-        for row, stage, which, sees in reversed(_rows(job)):
-            model = job.load(stage, which, sees)
-            writer = Writer(model, job.data.vocabulary, job.config.writing, job.run.ranks)
-            path = job.run.folder / f"captions_{split}_{row}.json"
-            found = job.run.ranks.from_main(partial(_score, job, split, written(writer, job.data, split, sees), path))
-            results[split][row] = found | {"features": features_used(job.data.grids if sees else None)}
+        results[split], known = {}, dict[tuple[str, int], tuple[dict[int, str], dict[str, Any]]]()
+        for row in reversed(rows):
+            weights = row.stage, row.iteration
+            if weights not in known:
+                known[weights] = _captions_and_scores(job, row, split)
+            captions, found = known[weights]
+            with ranks.together():
+                if ranks.is_main:
+                    write_results(job.run.folder / f"captions_{split}_{row.name}.json", captions)
+            results[split][row.name] = found
     return results
 
 
-def _score(job: Job, split: str, captions: dict[int, str], path: Any) -> dict[str, Any]:
-    return score_split(captions, job.data.references(split), path)
+def _captions_and_scores(job: Job, row: Scored, split: str) -> tuple[dict[int, str], dict[str, Any]]:
+    """Write and score the captions of a split."""
+    writer = Writer(job.load(row.stage, row.which, row.sees), job.data.vocabulary, job.config.writing, job.run.ranks)
+    captions = written(writer, job.data, split, row.sees)
+    found = job.run.ranks.from_main(lambda: score_split(captions, job.data.references(split)))
+    return captions, found | {"features": features_used(job.data.grids if row.sees else None)}
 
 
-def _rows(job: Job) -> list[tuple[str, str, str, bool]]:
-    """Return name, stage, checkpoint and sight of each row of the results, the most important first."""
+def scored_rows(job: Job) -> list[Scored]:
+    """Return the rows of the results, the most important first."""
     found = []
     for name, sees in job.rows.items():
-        final = name if job.config.scst.scst_epochs else f"{name}{XE_SUFFIX}"
-        found.append((name, final, BEST, sees))
-        if final == name:
-            found.append((f"{name}{XE_SUFFIX}", f"{name}{XE_SUFFIX}", BEST, sees))
-        found.append((f"{name}_last", final, LAST, sees))
+        xe, has_both = f"{name}{XE_SUFFIX}", bool(job.config.scst.scst_epochs)
+        named = [(name, _selected(job, name) if has_both else xe, BEST)]
+        named += [(xe, xe, BEST)] if has_both else []
+        named += [(f"{name}_last", name if has_both else xe, LAST)]
+        found += [Scored(*row, sees, _header(job, *row[1:])["iteration"]) for row in named]
     return found
+
+
+def _selected(job: Job, name: str) -> str:
+    """Return the stage whose best is the captioner: that of self-critical training where it beats cross entropy's.
+
+    The reference's ``load_best_score``.
+    """
+    xe = f"{name}{XE_SUFFIX}"
+    before, after = (float(_header(job, stage, BEST)["scores"][VAL][CIDER]) for stage in (xe, name))
+    if after > before:
+        return name
+    log.logger.info(
+        "%s: self-critical training does not beat cross entropy on val (greedy CIDEr %.3f, %.3f before), whose best "
+        "checkpoint remains the best",
+        *(name, after, before),
+    )
+    return xe
+
+
+def _header(job: Job, stage: str, which: str) -> dict[str, Any]:
+    """Return what a checkpoint of this run says."""
+    return job.run.ranks.from_main(lambda: checkpoint.load(job.run.checkpoint(stage, which)).header)

@@ -1,7 +1,6 @@
 """Captions of a split: written, put into a result file, scored."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +8,6 @@ import torch
 from vln_clip.caption.data import CaptionData
 from vln_clip.caption.writing import BATCH_SIZE, Writer
 from vln_clip.tasks.captioning.metrics import METRICS, score_captions
-from vln_clip.tasks.captioning.results import write_results
 
 
 def written(writer: Writer, data: CaptionData, split: str, sees: bool) -> dict[int, str]:
@@ -21,14 +19,9 @@ def written(writer: Writer, data: CaptionData, split: str, sees: bool) -> dict[i
 
 
 def score_split(
-    captions: Mapping[int, str],
-    references: Mapping[int, Sequence[str]],
-    path: Path | None = None,
-    wanted: Sequence[str] = METRICS,
+    captions: Mapping[int, str], references: Mapping[int, Sequence[str]], wanted: Sequence[str] = METRICS
 ) -> dict[str, Any]:
-    """Write captions into a result file, where a path is given, and return their metrics."""
-    if path is not None:
-        write_results(path, captions)
+    """Return the metrics of captions."""
     known = {image_id: captions[image_id] for image_id in references if image_id in captions}
     found = score_captions(known, references, wanted)
     return found.metrics | {"tokenizer": found.tokenizer, "num_images": len(found.image_ids)}

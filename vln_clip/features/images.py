@@ -44,8 +44,12 @@ class ImageFile:
     size_bytes: int
 
 
-def list_images(places: Sequence[Path]) -> list[ImageFile]:
+def list_images(places: Sequence[Path], what: str = "--images") -> list[ImageFile]:
     """List the images in folders, their sub-folders included; files may be given, too.
+
+    Args:
+        places: folders and files.
+        what: they are called in messages.
 
     Returns:
         Images by key.
@@ -55,7 +59,7 @@ def list_images(places: Sequence[Path]) -> list[ImageFile]:
     """
     found: dict[str, ImageFile] = {}
     for place in places:
-        paths = [place] if place.is_file() else sorted(_walk(place))
+        paths = [place] if place.is_file() else sorted(_walk(place, what))
         for path in paths:
             image = ImageFile(path.stem, path, path.stat().st_size)
             other = found.setdefault(image.key, image)
@@ -65,14 +69,14 @@ def list_images(places: Sequence[Path]) -> list[ImageFile]:
                     f"{path}; rename or remove one"
                 )
         if not paths:
-            raise InputError(f"--images must be folders with {', '.join(EXTENSIONS)} files, got {place} without any")
+            raise InputError(f"{what} must be folders with {', '.join(EXTENSIONS)} files, got {place} without any")
     return [found[key] for key in sorted(found)]
 
 
-def _walk(folder: Path) -> list[Path]:
+def _walk(folder: Path, what: str) -> list[Path]:
     """Return the image files in a folder; links are followed, hidden files left out."""
     if not folder.is_dir():
-        raise InputError(f"--images must be folders or image files, got {folder} which does not exist")
+        raise InputError(f"{what} must be folders or image files, got {folder} which does not exist")
     paths, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vln_clip.run_config import RunConfig, require
+from vln_clip.tasks.vqa.words import MMF, OPENVQA
 
 MODELS = ("pythia", "movie_mcan", "mcan_small", "mcan_large")
 DATASETS = ("vqa", "gqa", "vqa_lxmert", "gqa_lxmert", "demo")
@@ -68,6 +69,11 @@ class VqaConfig(RunConfig):
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
         return "_".join(["vqa", self.dataset, self.model, safe])
+
+    @property
+    def word_style(self) -> str:
+        """Return how the reference of the model splits questions into words."""
+        return OPENVQA if self.model.startswith("mcan_") else MMF
 
     @property
     def sizes(self) -> dict[str, Any]:

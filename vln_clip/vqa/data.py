@@ -1,6 +1,6 @@
 """What a VQA run reads: questions of every split, vocabularies, image grids; and which data set it is of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from vln_clip.features.grid import GridReader
 from vln_clip.image_grids import DEMO, GridsWanted, find_grids
 from vln_clip.tasks.vqa.answers import normalize_label
 from vln_clip.tasks.vqa.files import DATASETS as FILES
-from vln_clip.tasks.vqa.files import load_questions
+from vln_clip.tasks.vqa.files import load_questions, require_apart
 from vln_clip.tasks.vqa.glove import initial_vectors, read_word_vectors
 from vln_clip.tasks.vqa.questions import Question, require_images
 from vln_clip.tasks.vqa.table import QuestionTable
@@ -41,6 +41,7 @@ class Dataset:
         style: of the result files.
         vocabulary: splits whose answers make up the vocabulary.
         more_than: an answer must be that of more questions than this.
+        normalize: what is done to an answer before it is counted; files with scores of answers hold them as they are.
     """
 
     files: str
@@ -51,15 +52,16 @@ class Dataset:
     style: str
     vocabulary: str
     more_than: int = MORE_THAN
+    normalize: Callable[[str], str] = normalize_label
 
 
 _GQA = ("GQA/images",)
 DATASETS = {
     "vqa": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train+val"),
-    "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0),
-    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO, "vqa", "train+nominival", 0),
-    "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0),
-    "demo": Dataset("vqa", "train", "val", "test", COCO, "vqa", "train", 2),
+    "gqa": Dataset("gqa", "train", "testdev", "submission", _GQA, "gqa", "train+val", 0, str),
+    "vqa_lxmert": Dataset("vqa_lxmert", "train+nominival", "minival", "test", COCO, "vqa", "train+nominival", 0, str),
+    "gqa_lxmert": Dataset("gqa_lxmert", "train+valid", "testdev", "submit", _GQA, "gqa", "train+valid", 0, str),
+    "demo": Dataset("demo", "train", "val", "test", COCO, "vqa", "train", 2),
 }
 
 
@@ -120,15 +122,26 @@ class VqaData:
     def questions(self, splits: str) -> list[Question]:
         """Return the questions of some splits, ``train`` or ``train+val``."""
         if splits not in self._questions:
-            self._questions[splits] = load_questions(self.row.files, splits, self.folder)
+            names = splits.split("+")
+            if len(names) == 1:
+                self._questions[splits] = load_questions(self.row.files, splits, self.folder)
+            else:  # files of half a million questions are read once
+                found = [question for name in names for question in self.questions(name)]
+                require_apart(names, found)
+                self._questions[splits] = found
         return self._questions[splits]
+
+    def num_unseen(self, splits: str) -> int:
+        """Return how many questions ask about images without a grid."""
+        grids = self.grids
+        return 0 if grids is None else sum(question.image not in grids for question in self.questions(splits))
 
     def table(self, splits: str) -> QuestionTable:
         """Return questions as tensors; every one of their images has a grid."""
         if splits not in self._tables:
             questions = self.questions(splits)
             if self.grids is not None:
-                require_images(questions, set(self.grids.image_keys), self.grids.header.source or self.config.features)
+                require_images(questions, self.grids, self.grids.header.source or self.config.features)
             self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
         return self._tables[splits]
 
@@ -167,7 +180,8 @@ class VqaData:
 
     def _build_words(self) -> QuestionVocabulary:
         """Build the vocabulary of the training questions, of words with vectors where a file of them is given."""
-        words = QuestionVocabulary.build([question.text for question in self.questions(self.train_splits)])
+        texts = [question.text for question in self.questions(self.train_splits)]
+        words = QuestionVocabulary.build(texts, style=self.config.word_style)
         if self.config.word_vectors is None:
             return words
         vectors = read_word_vectors(self.config.word_vectors, words.words)
@@ -180,7 +194,7 @@ class VqaData:
         if self.config.answers is not None:
             return AnswerVocabulary.read(self.config.answers)
         available = self.row.vocabulary if self.config.dataset != "demo" else self.row.train
-        return AnswerVocabulary.build(self.questions(available), self.row.more_than, normalize_label)
+        return AnswerVocabulary.build(self.questions(available), self.row.more_than, self.row.normalize)
 
 
 def in_image_order(table: QuestionTable, rows: Tensor | None, batch_size: int) -> Sequence[Tensor]:

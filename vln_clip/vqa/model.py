@@ -7,7 +7,7 @@ import torch
 
 from vln_clip import checkpoint
 from vln_clip.errors import InputError
-from vln_clip.image_grids import describe_grids, features_used
+from vln_clip.image_grids import BLIND, describe_grids, features_used, require_alike
 from vln_clip.tasks.vqa.models import VqaModel, build_vqa_model
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import QuestionVocabulary
@@ -60,7 +60,7 @@ def load(folder: Path, device: torch.device) -> tuple[VqaModel, VqaData, dict[st
         The model in evaluation mode, the data with its vocabularies, and the header.
 
     Raises:
-        InputError: no such checkpoint, or one of another task.
+        InputError: no such checkpoint, one of another task, or one that was trained on other grids.
     """
     saved = checkpoint.load(folder)
     info = saved.header
@@ -72,4 +72,6 @@ def load(folder: Path, device: torch.device) -> tuple[VqaModel, VqaData, dict[st
     sizes = config.sizes | {"word_width": info["word_width"]}
     model = build_vqa_model(config.model, len(words), info["feature_width"], len(data.answers), None, **sizes)
     checkpoint.restore_weights(model, saved.weights, folder)
+    if info["features_wanted"] != BLIND:
+        require_alike(data.grids, info["grid"], folder)
     return model.to(device).eval(), data, info

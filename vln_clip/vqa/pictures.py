@@ -39,6 +39,12 @@ def draw_answers(answerer: Answerer, split: str, folder: Path, count: int) -> Pa
     if output.attention is None:
         raise InputError("--pictures needs a model that looks at images, got one without")
     images = {image.key: image.path for image in list_images(data.image_folders)}
+    absent = next((questions[row].image for row in rows.tolist() if questions[row].image not in images), None)
+    if absent is not None:
+        raise InputError(
+            f"--pictures needs the images that questions ask about, got none of the name {absent} in "
+            f"{' or '.join(str(data.folder / name) for name in data.row.images)}; put them there"
+        )
     num_rows = -(-len(rows) // COLUMNS)
     figure = Figure(figsize=(COLUMNS * WIDTH_IN, num_rows * WIDTH_IN * 0.95), layout="constrained")
     places = np.atleast_1d(figure.subplots(num_rows, COLUMNS, squeeze=False)).ravel()

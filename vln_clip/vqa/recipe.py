@@ -121,7 +121,7 @@ def stage(job: Job, name: str, sees: bool) -> Stage:
         assert batch.targets is not None, "training questions have answers"
         with torch.autocast(data.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             output = model(batch.tokens, grid, generator)
-        hit = batch.targets.gather(1, output.best()[:, None]).sum()
+        hit = batch.targets.gather(1, output.best(data.answers.unknown)[:, None]).sum()
         return LossSum(
             vqa_loss(output, batch.targets, "sum"), torch.tensor(len(rows)), {"train/accuracy": hit.detach()}
         )
@@ -175,25 +175,33 @@ class Validation:
 def evaluate_all(job: Job) -> dict[str, dict[str, dict[str, Any]]]:
     """Score every model of a run on the validation split, and write the results file of the test split."""
     split, data = job.data.row.val, job.data
-    questions, table = data.questions(split), data.table(split)
+    questions = data.questions(split)
     log.logger.info("scoring %d questions of %s", len(questions), split)
     found: dict[str, dict[str, Any]] = {
         MOST_COMMON: score(questions, [most_common(data)] * len(questions), job.config.normalization)
         | {"features": "none"}
     }
     for name, sees in reversed(job.rows.items()):  # context first
-        for row, which in ((name, BEST), (f"{name}_last", LAST)):
-            answerer = Answerer(load_stage(job, name, which), data, sees, job.run.ranks)
-            used = features_used(data.grids if sees else None)
-            found[row] = score(questions, answerer.answers(table), job.config.normalization) | {"features": used}
+        found[name] = _score(job, name, BEST, sees)
+        same = iteration_of(job, name, BEST) == iteration_of(job, name, LAST)
+        found[f"{name}_last"] = found[name] if same else _score(job, name, LAST, sees)
     if data.has_test:
         write_submission(job)
     return {split: found}
 
 
+def _score(job: Job, stage: str, which: str, sees: bool) -> dict[str, Any]:
+    """Score a checkpoint on the validation split."""
+    data, split = job.data, job.data.row.val
+    answerer = Answerer(load_stage(job, stage, which), data, sees, job.run.ranks)
+    used = features_used(data.grids if sees else None)
+    answers = answerer.answers(data.table(split))
+    return score(data.questions(split), answers, job.config.normalization) | {"features": used}
+
+
 def most_common(data: VqaData) -> str:
     """Return the most frequent answer to the training questions, what a model without eyes and ears would say."""
-    return AnswerVocabulary.build(data.questions(data.train_splits), more_than=0).answers[0]
+    return AnswerVocabulary.build(data.questions(data.train_splits), 0, data.row.normalize).answers[0]
 
 
 def load_stage(job: Job, name: str, which: str) -> VqaModel:
@@ -205,10 +213,23 @@ def load_stage(job: Job, name: str, which: str) -> VqaModel:
     return model.eval()
 
 
+def iteration_of(job: Job, name: str, which: str) -> int:
+    """Return when a checkpoint of this run was saved."""
+    return int(job.run.ranks.from_main(lambda: checkpoint.load(job.run.checkpoint(name, which)).header["iteration"]))
+
+
 def write_submission(job: Job) -> None:
-    """Answer the test split with the best checkpoint of the model that sees."""
+    """Answer the test split with the best checkpoint of the model that sees, where all of its images can be seen."""
     name, sees = next(iter(job.rows.items()))
     split = job.data.row.test
+    num_unseen = job.data.num_unseen(split) if sees else 0
+    if num_unseen:
+        log.logger.warning(
+            "no result file of %s: %d of its %d questions ask about images without features; with them, "
+            "python -m vln_clip.vqa predict --checkpoint %s writes it",
+            *(split, num_unseen, len(job.data.questions(split)), job.run.folder),
+        )
+        return
     answerer = Answerer(load_stage(job, name, BEST), job.data, sees, job.run.ranks)
     answers = answerer.answers(job.data.table(split))
     with job.run.ranks.together():
