@@ -4,6 +4,7 @@ Only towers with CLIP's own byte-pair tokenizer: it comes with open_clip, others
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,19 @@ def create(name: str, pretrained: bool | Path | str) -> TextEncoder:
         )
     tower = _build_text_tower(config["embed_dim"], settings, quick_gelu)
     length = settings.get("context_length", CONTEXT_LENGTH)
-    tokenizer = SimpleTokenizer(context_length=length, **settings.get("tokenizer_kwargs", {}))
+    tokenizer = make_tokenizer(length, **settings.get("tokenizer_kwargs", {}))
     encoder = TextEncoder(name, tower, tokenizer, config["embed_dim"])
     if pretrained:
         path = fetch_clip(name, published) if pretrained is True else Path(pretrained)
         load_text(encoder, path)
         encoder.weights = describe(tag if pretrained is True else path.name, path)
     return encoder
+
+
+@cache
+def make_tokenizer(context_length: int, **options: str) -> SimpleTokenizer:
+    """Return CLIP's tokenizer; reading its merges takes half a second, and words once tokenized are remembered."""
+    return SimpleTokenizer(context_length=context_length, **options)
 
 
 def load_text(encoder: TextEncoder, path: Path) -> None:
