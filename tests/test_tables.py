@@ -114,9 +114,9 @@ def test_the_terminal_table_shows_all_of_every_number(capsys):
 
 def test_a_narrow_terminal_gets_the_columns_in_parts():
     table = Table("t", "all", [Row({"agent": "follower"}, {metric: Cell(0.5) for metric in tables.COLUMNS})])
-    assert tables.fitting(table, 200) == [list(tables.COLUMNS)]
+    assert tables.fitting(table, 400) == [list(tables.COLUMNS)]
     parts = tables.fitting(table, 60)
-    assert len(parts) == 2
+    assert len(parts) > 2
     assert [metric for part in parts for metric in part] == list(tables.COLUMNS)
     assert all(Console(width=500).measure(tables.rich_table(table, part)).maximum <= 60 for part in parts)
     assert tables.fitting(table, 5) == [[metric] for metric in tables.COLUMNS]  # nothing is lost

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vln_clip.errors import InputError
+from vln_clip.files import save_json
 from vln_clip.reading import is_finite, read_json
 from vln_clip.tables import COLUMNS, MISSING, Cell, Row, Table, print_tables
 
@@ -45,6 +46,16 @@ def models_table(title: str, results: Mapping[str, Mapping[str, Mapping[str, Any
         for name, row in models.items()
     ]
     return Table(title, "results", rows)
+
+
+def add_rows(path: Path, split: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put rows of a split into a ``results.json``: among what it holds already, or into a new one.
+
+    Raises:
+        InputError: the file is there and is something else, or cannot be written.
+    """
+    results = check_results(read_json(path), path) if path.exists() else {}
+    save_json(path, results | {split: results.get(split, {}) | {name: dict(row) for name, row in rows.items()}})
 
 
 def check_results(content: object, path: Path) -> dict[str, dict[str, dict[str, Any]]]:

@@ -42,6 +42,14 @@ COLUMNS = {  # metric: heading, factor, digits
     "ROUGE-L": ("ROUGE-L", 100.0, 1),
     "CIDEr": ("CIDEr", 100.0, 1),
     "SPICE": ("SPICE", 100.0, 1),
+    "CLIPScore": ("CLIP-S", 1.0, 3),
+    "RefCLIPScore": ("RefCLIP-S", 1.0, 3),
+    "image_R@1": ("T→I R@1", 100.0, 1),
+    "image_R@5": ("T→I R@5", 100.0, 1),
+    "image_R@10": ("T→I R@10", 100.0, 1),
+    "text_R@1": ("I→T R@1", 100.0, 1),
+    "text_R@5": ("I→T R@5", 100.0, 1),
+    "text_R@10": ("I→T R@10", 100.0, 1),
 }
 WIDTH = 170  # columns where the output is no terminal
 SMALLEST_P = 0.001
@@ -53,6 +61,7 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "–": "--",
     "−": "$-$",
+    "→": r"$\to$",
     "<": "$<$",
     ">": "$>$",
 }

@@ -1,4 +1,4 @@
-"""The captioning program: ``python -m vln_clip.caption train|evaluate|caption``, on the encoders of navigation."""
+"""The captioning program: ``python -m vln_clip.caption train|evaluate|caption|retrieve|score``, on the encoders."""
 
 
 def cli() -> None:

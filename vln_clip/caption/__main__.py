@@ -18,7 +18,8 @@ PROG = "python -m vln_clip.caption"
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program: the first word says what to do."""
-    dispatch(argv, PROG, {"train": train, "evaluate": evaluate, "caption": caption})
+    verbs = {"train": train, "evaluate": evaluate, "caption": caption, "retrieve": retrieve, "score": score}
+    dispatch(argv, PROG, verbs)
 
 
 def train(argv: list[str]) -> None:
@@ -42,6 +43,20 @@ def caption(argv: list[str]) -> None:
     from vln_clip.caption import using
 
     using.caption(argv)
+
+
+def retrieve(argv: list[str]) -> None:
+    """Let captions find their images, and images their captions."""
+    from vln_clip.caption import matching
+
+    matching.retrieve(argv)
+
+
+def score(argv: list[str]) -> None:
+    """Score a result file with an encoder."""
+    from vln_clip.caption import matching
+
+    matching.score(argv)
 
 
 def run_with(settings: "CaptionConfig", ranks: "Ranks") -> None:

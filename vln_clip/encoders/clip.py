@@ -4,7 +4,7 @@ Position tables are resampled to the input's grid at run time, so both outputs w
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import timm
@@ -167,12 +167,32 @@ def resample_table(
     return resample_abs_pos_embed(table[None], new, old_size=list(old_size))[0]
 
 
-def create(name: str, pretrained: bool | Path | str) -> Encoder:
-    """Make a CLIP tower; see ``create_encoder``."""
+class Published(NamedTuple):
+    """What open_clip knows of a network: its sizes, where its weights are, and how they were trained."""
+
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    quick_gelu: bool
+    tag: str
+
+
+def find_published(name: str) -> Published:
+    """Look up a registry name; both towers are built of what it returns."""
     architecture, tag = _architecture(name)
     config = open_clip.get_model_config(architecture)
-    published = open_clip.get_pretrained_cfg(architecture, tag) or {}
-    quick_gelu = bool(published.get("quick_gelu") or (config.get("quick_gelu") and not published))
+    weights = open_clip.get_pretrained_cfg(architecture, tag) or {}
+    quick_gelu = bool(weights.get("quick_gelu") or (config.get("quick_gelu") and not weights))
+    return Published(config, weights, quick_gelu, tag)
+
+
+def fetch_clip(name: str, weights: dict[str, Any]) -> Path:
+    """Return the file of both towers' published weights; see ``fetch_weights``."""
+    return fetch_weights(name, weights.get("hf_hub", "").strip("/"), _HUB_FILES)
+
+
+def create(name: str, pretrained: bool | Path | str) -> Encoder:
+    """Make a CLIP tower; see ``create_encoder``."""
+    config, published, quick_gelu, tag = find_published(name)
     visual = _build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick_gelu)
     size = config["vision_cfg"].get("image_size", 224)
     size = (size, size) if isinstance(size, int) else tuple(size)
@@ -181,7 +201,7 @@ def create(name: str, pretrained: bool | Path | str) -> Encoder:
     mean, std = tuple(published.get("mean", CLIP_MEAN)), tuple(published.get("std", CLIP_STD))
     encoder = ClipEncoder(name, visual, config["embed_dim"], Preprocess(size, mean, std, crop, interpolation))
     if pretrained is True:
-        path = fetch_weights(name, published.get("hf_hub", "").strip("/"), _HUB_FILES)
+        path = fetch_clip(name, published)
         load_visual(encoder, path)
         encoder.weights = describe(tag, path)
     elif pretrained:
@@ -199,7 +219,22 @@ def load_visual(encoder: ClipEncoder, path: Path) -> None:
     tensors = read_state_dict(path)
     prefix = "visual."
     own = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
-    have = encoder.visual.state_dict()
+    require_fit(encoder.name, "image", prefix, encoder.visual, own, path)
+    encoder.visual.load_state_dict(own, strict=False)
+
+
+def require_fit(name: str, which: str, prefix: str, tower: nn.Module, own: dict[str, Tensor], path: Path) -> None:
+    """Raise ``InputError`` unless a file has every tensor of a tower in its shape, and no others.
+
+    Args:
+        name: the encoder, for the message.
+        which: ``image`` or ``text``.
+        prefix: of the tower's tensors in the file.
+        tower: that is to be loaded.
+        own: the file's tensors of this tower, without the prefix.
+        path: the file.
+    """
+    have = tower.state_dict()
     optional = {key for key in have if key.endswith("num_batches_tracked")}
     wrong = {key for key in have.keys() & own.keys() if have[key].shape != own[key].shape}
     wrong |= (have.keys() - own.keys() - optional) | (own.keys() - have.keys())
@@ -208,10 +243,9 @@ def load_visual(encoder: ClipEncoder, path: Path) -> None:
         found = tuple(own[example].shape) if example in own else "nothing"
         wanted = tuple(have[example].shape) if example in have else "nothing"
         raise InputError(
-            f"weights of {encoder.name} must fit its image tower, got {path} where {len(wrong)} tensors differ, "
-            f"e.g. visual.{example}: expected {wanted}, found {found}"
+            f"weights of {name} must fit its {which} tower, got {path} where {len(wrong)} tensors differ, "
+            f"e.g. {prefix}{example}: expected {wanted}, found {found}"
         )
-    encoder.visual.load_state_dict(own, strict=False)
 
 
 def _architecture(name: str) -> tuple[str, str]:

@@ -1,13 +1,16 @@
 """The table of encoders and the one function that makes one."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from vln_clip.encoders.base import Encoder
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.registry import resolve
+
+if TYPE_CHECKING:
+    from vln_clip.encoders.text import TextEncoder
 
 ENCODERS = {
     "clip_rn50": "vln_clip.encoders.clip:create",
@@ -29,6 +32,8 @@ PREFIXES = {
     "timm": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
 }
+
+TEXT_TOWERS = {"vln_clip.encoders.clip:create": "vln_clip.encoders.text:create"}  # factory of the image tower: of text
 
 
 class Widths(NamedTuple):
@@ -79,13 +84,51 @@ def create_encoder(name: str, pretrained: bool | Path | str = True, device: torc
     Raises:
         InputError: unknown name, or the weights are missing, unreachable or of another architecture.
     """
-    check_name(name)
-    table = ENCODERS if name in ENCODERS else PREFIXES
-    factory = resolve("encoder", table, name if name in ENCODERS else name.partition(":")[0])
-    if isinstance(pretrained, (str, Path)) and not Path(pretrained).is_file():
-        raise InputError(f"weights of {name} must be a file, got {str(pretrained)!r} which does not exist")
+    factory = resolve("encoder", {name: _row(name)}, name)
+    _require_file(name, pretrained)
     encoder: Encoder = factory(name, pretrained)
     return encoder.to(device).eval()
+
+
+def create_text_encoder(
+    name: str, pretrained: bool | Path | str = True, device: torch.device | str = "cpu"
+) -> "TextEncoder":
+    """Make the text tower that belongs to an encoder's image tower, in evaluation mode.
+
+    Args:
+        name: a CLIP row of ``ENCODERS`` or ``open_clip:ARCH/TAG``.
+        pretrained: as for ``create_encoder``; the same file holds both towers.
+        device: where it runs.
+
+    Raises:
+        InputError: unknown name, an encoder without a text tower, or weights as for ``create_encoder``.
+    """
+    require_text_tower(name)
+    factory = resolve("text tower", {name: TEXT_TOWERS[_row(name)]}, name)
+    _require_file(name, pretrained)
+    encoder: TextEncoder = factory(name, pretrained)
+    return encoder.to(device).eval()
+
+
+def require_text_tower(name: str) -> None:
+    """Raise ``InputError`` where an encoder sees images only."""
+    if _row(name) not in TEXT_TOWERS:
+        known = [row for row, factory in ENCODERS.items() if factory in TEXT_TOWERS]
+        raise InputError(
+            f"comparing texts with images needs an encoder with a text tower, one of {', '.join(known)} or "
+            f"open_clip:ARCH/TAG, got {name!r} which sees images only"
+        )
+
+
+def _row(name: str) -> str:
+    """Return the factory of a name."""
+    check_name(name)
+    return ENCODERS[name] if name in ENCODERS else PREFIXES[name.partition(":")[0]]
+
+
+def _require_file(name: str, pretrained: bool | Path | str) -> None:
+    if isinstance(pretrained, (str, Path)) and not Path(pretrained).is_file():
+        raise InputError(f"weights of {name} must be a file, got {str(pretrained)!r} which does not exist")
 
 
 def pooled_width(name: str) -> int:

@@ -167,8 +167,8 @@ def _download(name: str, url: str, sha256: str | None, path: Path) -> Path:
 def _missing(name: str, where: str, why: str) -> InputError:
     return InputError(
         f"the weights of {name} must be on this machine or reachable, got: {why}; "
-        f"fetch {where} elsewhere and run vln-clip extract --features {name} --weights FILE, or put features where "
-        "--features finds them"
+        f"fetch {where} elsewhere and name it with --weights FILE (of vln-clip extract --encoder {name}, or of the "
+        "program itself where it has that flag), or put features where --features finds them"
     )
 
 

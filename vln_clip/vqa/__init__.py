@@ -1,4 +1,4 @@
-"""The VQA program: ``python -m vln_clip.vqa train|evaluate|predict``, on the encoders and the loop of navigation."""
+"""The VQA program: ``python -m vln_clip.vqa train|evaluate|predict|zeroshot``, on the encoders of navigation."""
 
 
 def cli() -> None:

@@ -18,7 +18,7 @@ PROG = "python -m vln_clip.vqa"
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program: the first word says what to do."""
-    dispatch(argv, PROG, {"train": train, "evaluate": evaluate, "predict": predict})
+    dispatch(argv, PROG, {"train": train, "evaluate": evaluate, "predict": predict, "zeroshot": zeroshot})
 
 
 def train(argv: list[str]) -> None:
@@ -42,6 +42,13 @@ def predict(argv: list[str]) -> None:
     from vln_clip.vqa import using
 
     using.predict(argv)
+
+
+def zeroshot(argv: list[str]) -> None:
+    """Let an encoder with a text tower answer without training."""
+    from vln_clip.vqa import zeroshot
+
+    zeroshot.main(argv)
 
 
 def run_with(settings: VqaConfig, ranks: "Ranks") -> None:

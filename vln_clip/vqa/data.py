@@ -83,6 +83,16 @@ def find_dataset(name: str) -> str:
     return "demo"
 
 
+def folder_of(dataset: str) -> Path:
+    """Return the data folder of a data set; the demo's pictures are drawn where they are not there."""
+    return drawn_pictures() if dataset == "demo" else paths.data_dir()
+
+
+def questions_of(dataset: str, splits: str) -> list[Question]:
+    """Read the questions of some splits of a data set."""
+    return load_questions(DATASETS[dataset].files, splits, folder_of(dataset))
+
+
 class VqaData:
     """Everything that is read, each when it is first asked for.
 
@@ -101,7 +111,7 @@ class VqaData:
         answers: AnswerVocabulary | None = None,
     ) -> None:
         self.config, self.device, self.row = config, device, DATASETS[config.dataset]
-        self.folder = drawn_pictures() if config.dataset == "demo" else paths.data_dir()
+        self.folder = folder_of(config.dataset)
         self._questions: dict[str, list[Question]] = {}
         self._tables: dict[str, QuestionTable] = {}
         self.vectors: Tensor | None = None

@@ -6,20 +6,18 @@ from typing import Literal
 
 import tyro
 
-from vln_clip import log, paths
-from vln_clip.demo_pictures import drawn_pictures
+from vln_clip import log
 from vln_clip.devices import pick_device
 from vln_clip.errors import InputError
 from vln_clip.image_grids import BLIND
 from vln_clip.report import models_table
 from vln_clip.tables import print_tables
 from vln_clip.tasks.vqa.accuracy import vqa_accuracy
-from vln_clip.tasks.vqa.files import load_questions
 from vln_clip.tasks.vqa.questions import Question
 from vln_clip.tasks.vqa.results import read_results, validate_results, write_results
 from vln_clip.trained import find_stages
 from vln_clip.vqa.answering import Answerer, score
-from vln_clip.vqa.data import DATASETS, find_dataset, require_answers
+from vln_clip.vqa.data import DATASETS, find_dataset, questions_of, require_answers
 from vln_clip.vqa.model import QUESTION_ONLY, load
 from vln_clip.vqa.pictures import draw_answers
 
@@ -115,7 +113,7 @@ def _evaluate_file(config: Evaluate, path: Path) -> None:
     """Score a result file."""
     dataset = find_dataset(config.dataset)
     split = config.split or DATASETS[dataset].val
-    questions = _questions(dataset, split)
+    questions = questions_of(dataset, split)
     require_answers(questions, split)
     answers = read_results(path, questions, DATASETS[dataset].style)
     found = vqa_accuracy(questions, answers, config.normalization)
@@ -128,16 +126,10 @@ def _validate(config: Predict, path: Path) -> None:
     """Check a result file; exit status 2 where a server would refuse it."""
     dataset = find_dataset(config.dataset)
     split = config.split or DATASETS[dataset].test
-    report = validate_results(path, _questions(dataset, split), DATASETS[dataset].style)
+    report = validate_results(path, questions_of(dataset, split), DATASETS[dataset].style)
     print(report)
     if report.problems:
         raise SystemExit(2)
-
-
-def _questions(dataset: str, split: str) -> list[Question]:
-    row = DATASETS[dataset]
-    folder = drawn_pictures() if dataset == "demo" else paths.data_dir()
-    return load_questions(row.files, split, folder)
 
 
 def _print_types(name: str, questions: list[Question], answers: dict[int | str, str], config: Evaluate) -> None:
