@@ -51,7 +51,7 @@ PRESETS = {
     "demo": CaptionConfig(
         dataset="demo",
         model=CaptionModelConfig(width=128, hidden_width=256, num_layers=2, num_heads=4, visual_dropout=0.1),
-        xe=CrossEntropyRecipe(xe_epochs=4, xe_warmup=300, eval_every=96),
+        xe=CrossEntropyRecipe(xe_epochs=6, xe_warmup=300, eval_every=96),
         scst=SelfCriticalRecipe(scst_epochs=1, scst_lr=1e-4, baseline="samples", keep_optimizer=False),
     ),
 }
