@@ -18,7 +18,7 @@ from vln_clip.errors import InputError
 from vln_clip.features.job import progress_of
 from vln_clip.features.matching import Matcher, MatchingConfig, drawn, find_images
 from vln_clip.features.parts import Words
-from vln_clip.report import add_rows, models_table
+from vln_clip.report import add_rows, models_table, read_rows
 from vln_clip.run_config import require
 from vln_clip.tables import print_tables
 from vln_clip.tasks.vqa.questions import Question
@@ -132,6 +132,8 @@ class ZeroShot:
 def main(argv: list[str]) -> None:
     """Run ``zeroshot``."""
     config = tyro.cli(ZeroShotConfig, args=argv, prog=PROG)
+    if config.out is not None:
+        read_rows(config.out)  # another file of this name is told of now, not after the work
     matcher = Matcher.create(config)  # before any data: weights may be missing
     dataset = find_dataset(config.dataset)
     row = DATASETS[dataset]
