@@ -76,7 +76,10 @@ def test_both_towers_equal_those_of_the_whole_model(monkeypatch, tmp_path, kind,
 def test_real_architectures_equal_the_whole_model(tmp_path, name, architecture):
     model = open_clip.create_model(architecture).eval()
     path = save_as("safetensors", model, tmp_path / "weights.safetensors")
-    found = create_text_encoder(name, path).encode(TEXTS)
+    text = create_text_encoder(name, path)
+    found = text.encode(TEXTS)
+    joined = text.encode_joined(text.words("A"), text.pack([text.words("dog.")]))
+    assert torch.allclose(joined[0], found[0], atol=1e-5)
     assert torch.allclose(found, model.encode_text(open_clip.get_tokenizer(architecture)(TEXTS)), atol=1e-5)
     images = torch.randn(1, 3, 224, 224)
     assert torch.allclose(create_encoder(name, path).pooled(images), model.encode_image(images), atol=1e-5)
@@ -114,6 +117,27 @@ def test_joined_tokens_are_those_of_the_joined_text(monkeypatch, begin):
     width = joined.shape[1]
     assert torch.equal(joined, expected[:, :width])
     assert not expected[:, width:].any()
+
+
+@pytest.mark.parametrize("kind", ["vit", "vit_gelu", "custom", "coca"])
+@pytest.mark.parametrize("begin", ["", "What is it?", "red " * 60, "red " * 74, "red " * 90, "a <end_of_text> b"])
+@torch.inference_mode()
+def test_a_beginning_computed_once_changes_nothing(monkeypatch, kind, begin):
+    text = tiny(monkeypatch, kind)
+    ends = text.pack([text.words(end) for end in ["yes", "a hot dog", "", "red " * 8]])
+    whole_texts = text.encode_tokens(text.join(text.words(begin), ends))
+    assert torch.allclose(text.encode_joined(text.words(begin), ends), whole_texts, atol=1e-5)
+    others = text.encode_joined(text.words(f"blue {begin}"), ends)
+    assert (others - whole_texts).abs().amax(1).min() > 1e-3  # the beginning does matter
+
+
+@torch.inference_mode()
+def test_only_what_differs_is_computed_for_every_text(monkeypatch):
+    text = tiny(monkeypatch)
+    shapes = []
+    text.tower.token_embedding.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    text.encode_joined(text.words("what color is the dog ?"), text.pack([text.words(end) for end in ["red", "blue"]]))
+    assert shapes == [(1, 7), (2, 2)]  # begin and six words once; answer and end of each
 
 
 @pytest.mark.parametrize("name", ["pixels", "pixels:64", "imagenet_resnet50", "bit_m_r50", "timm:resnet18.a1_in1k"])

@@ -171,6 +171,23 @@ def test_bad_settings_are_refused(config, options, message):
         config("clip_rn50", **options)
 
 
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (vqa_program, ["zeroshot"]),
+        (caption_program, ["retrieve"]),
+        (caption_program, ["score", "--results", "mine.json"]),
+    ],
+)
+def test_another_file_at_out_is_told_of_before_the_work(data, monkeypatch, program, words):
+    monkeypatch.chdir(data)
+    text = use_colors(monkeypatch)
+    save(data / "mine.json", [{"image_id": 1, "caption": "red"}])
+    with pytest.raises(InputError, match=r"mine\.json must be a run's results\.json"):
+        program.main([*words, "--features", "clip_rn50", "--device", "cpu", "--out", "mine.json"])
+    assert text.rows == 0
+
+
 def test_captions_of_another_split_are_refused(data, monkeypatch):
     use_colors(monkeypatch)
     results = save(data / "mine.json", [{"image_id": 99, "caption": "red"}])

@@ -30,6 +30,9 @@ class ColorWords(TextEncoder):
         self._tokenizer = make_tokenizer(77)
         self.rows = 0  # that were encoded
 
+    def encode_joined(self, begin, ends):
+        return self.encode_tokens(self.join(begin, ends))
+
     def encode_tokens(self, tokens):
         self.rows += len(tokens)
         ids = [self.words(name)[0] for name in COLORS]

@@ -48,13 +48,22 @@ def models_table(title: str, results: Mapping[str, Mapping[str, Mapping[str, Any
     return Table(title, "results", rows)
 
 
+def read_rows(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what a ``results.json`` holds, nothing where it is not there; asked before work that is to end in it.
+
+    Raises:
+        InputError: the file is there and is something else.
+    """
+    return check_results(read_json(path), path) if path.exists() else {}
+
+
 def add_rows(path: Path, split: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Put rows of a split into a ``results.json``: among what it holds already, or into a new one.
 
     Raises:
         InputError: the file is there and is something else, or cannot be written.
     """
-    results = check_results(read_json(path), path) if path.exists() else {}
+    results = read_rows(path)
     save_json(path, results | {split: results.get(split, {}) | {name: dict(row) for name, row in rows.items()}})
 
 

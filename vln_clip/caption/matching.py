@@ -17,7 +17,7 @@ from vln_clip.caption.data import TEST, find_dataset
 from vln_clip.demo_pictures import COCO_FOLDERS, drawn_pictures
 from vln_clip.errors import InputError
 from vln_clip.features.matching import Matcher, MatchingConfig, drawn, find_images
-from vln_clip.report import add_rows, models_table
+from vln_clip.report import add_rows, models_table, read_rows
 from vln_clip.run_config import require
 from vln_clip.tables import print_tables
 from vln_clip.tasks.captioning.files import find_file, read_annotations, select
@@ -79,7 +79,7 @@ class ScoreConfig(MatchingConfig):
 def retrieve(argv: list[str]) -> None:
     """Run ``retrieve``."""
     config = tyro.cli(RetrieveConfig, args=argv, prog=f"{PROG} retrieve")
-    matcher = Matcher.create(config)  # before any data: weights may be missing
+    matcher = _begin(config, config.out)
     folder, everything = _read(config.dataset, config.split)
     images = [everything[i] for i in drawn(len(everything), config.limit, config.seed)]
     texts = [config.prefix + text for image in images for text in image.captions[:CAPTIONS_PER_IMAGE]]
@@ -96,7 +96,7 @@ def score(argv: list[str]) -> None:
     """Run ``score``."""
     config = tyro.cli(ScoreConfig, args=argv, prog=f"{PROG} score")
     captions = read_results(config.results)
-    matcher = Matcher.create(config)
+    matcher = _begin(config, config.out)
     folder, everything = _read(config.dataset, config.split)
     images = [image for image in everything if image.image_id in captions]
     if not images:
@@ -142,6 +142,13 @@ def score_captions(
     of = image_index([len(image.captions) for image in images]).to(matcher.device)
     direct = clip_scores(seen, written)
     return direct, reference_clip_scores(direct, written, references, of)
+
+
+def _begin(config: MatchingConfig, out: Path | None) -> Matcher:
+    """Tell of a bad ``--out`` and of missing weights before anything is read, and return the towers."""
+    if out is not None:
+        read_rows(out)
+    return Matcher.create(config)
 
 
 def _read(dataset: str, split: str) -> tuple[Path, list[CaptionedImage]]:

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from vln_clip.encoders.clip import fetch_clip, find_published, require_fit
+from vln_clip.encoders.shared_begin import can_share, continue_text
 from vln_clip.encoders.weights import describe, read_state_dict
 from vln_clip.errors import InputError
 
@@ -44,6 +45,7 @@ class TextEncoder(nn.Module):
         self.context_length = int(tokenizer.context_length or CONTEXT_LENGTH)
         self.logit_scale, self.weights = _INITIAL_LOGIT_SCALE, "random"
         self._tokenizer = tokenizer
+        self._shares_begin = can_share(tower)
         # A causal tower that pools at the end of the text never looks at the padding, which need not be computed then.
         self._spares_padding = tower.pool_type == "argmax" and tower.attn_mask is not None and tower.cls_emb is None
 
@@ -97,6 +99,23 @@ class TextEncoder(nn.Module):
             return self.tower(nn.functional.pad(tokens, (0, self.context_length - length))).float()
         mask = {"attn_mask": self.tower.attn_mask[:length, :length]}
         return functional_call(self.tower, mask, (tokens,)).float()
+
+    def encode_joined(self, begin: Sequence[int], ends: Tensor) -> Tensor:
+        """Encode one text joined to many others: ``encode_tokens(join(begin, ends))``, faster where the tower allows.
+
+        Args:
+            begin: of ``words``.
+            ends: of ``pack``, (N, L) int64 on the tower's device.
+
+        Returns:
+            (N, D) float32.
+        """
+        begin_token, end_token = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        fits = len(begin) + ends.shape[1] <= self.context_length and end_token not in begin
+        if not (fits and self._shares_begin):
+            return self.encode_tokens(self.join(begin, ends))
+        first = torch.tensor([begin_token, *begin], device=ends.device)
+        return continue_text(self.tower, first, ends[:, 1:]).float()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return ``encode_tokens(tokens)``."""

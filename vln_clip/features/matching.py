@@ -130,6 +130,11 @@ class Matcher:
         with self.computing():
             return _unit(self.text.encode_tokens(tokens).float())
 
+    def encode_joined(self, begin: Sequence[int], ends: Tensor) -> Tensor:
+        """Encode one text joined to one batch of others, (N, D) float32 of length 1; see ``TextEncoder``."""
+        with self.computing():
+            return _unit(self.text.encode_joined(begin, ends).float())
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Compute without gradients in the wanted precision."""

@@ -18,7 +18,7 @@ from vln_clip.errors import InputError
 from vln_clip.features.job import progress_of
 from vln_clip.features.matching import Matcher, MatchingConfig, drawn, find_images
 from vln_clip.features.parts import Words
-from vln_clip.report import add_rows, models_table
+from vln_clip.report import add_rows, models_table, read_rows
 from vln_clip.run_config import require
 from vln_clip.tables import print_tables
 from vln_clip.tasks.vqa.questions import Question
@@ -76,11 +76,6 @@ class ZeroShot:
         words = matcher.text.words
         self._ends = matcher.text.pack([words(answer) for answer in self.answers]).to(matcher.device)
 
-    @property
-    def num_chunks(self) -> int:
-        """Return in how many parts the texts of one question are encoded."""
-        return -(-len(self.answers) // self.matcher.batch)
-
     def begin(self, question: str) -> str:
         """Return what stands before every answer."""
         return f"question: {question} answer:" if self.prompt else question
@@ -96,9 +91,9 @@ class ZeroShot:
         Returns:
             (A,) float32, cosines times the logit scale.
         """
-        tokens = self.matcher.text.join(self.matcher.text.words(self.begin(question)), self._ends)
-        parts = tokens.split(self.matcher.batch)[:chunks]
-        return torch.cat([self.matcher.encode_tokens(part) @ image for part in parts]) * self.matcher.text.logit_scale
+        begin, parts = self.matcher.text.words(self.begin(question)), self._ends.split(self.matcher.batch)[:chunks]
+        texts = [self.matcher.encode_joined(begin, part) for part in parts]
+        return torch.cat([part @ image for part in texts]) * self.matcher.text.logit_scale
 
     def choose(self, images: Tensor, image_index: Sequence[int], questions: Sequence[str]) -> list[str]:
         """Answer questions.
@@ -132,6 +127,8 @@ class ZeroShot:
 def main(argv: list[str]) -> None:
     """Run ``zeroshot``."""
     config = tyro.cli(ZeroShotConfig, args=argv, prog=PROG)
+    if config.out is not None:
+        read_rows(config.out)  # another file of this name is told of now, not after the work
     matcher = Matcher.create(config)  # before any data: weights may be missing
     dataset = find_dataset(config.dataset)
     row = DATASETS[dataset]
