@@ -82,17 +82,22 @@ def assert_same(ours, theirs):
 
 
 def main() -> None:
-    """Follow a plan, ``{argv, log, points: [[write, after], …], times: [[seconds, signal], …]}``: print all ends."""
+    """Follow a plan and print all ends.
+
+    It is ``{argv, log, points: [[write, after], …], times: [[seconds, signal], …], program}``; the program is a module
+    with a ``main``, training by default.
+    """
     plan = json.loads(Path(sys.argv[1]).read_text())
     argv, log, ends = plan["argv"], Path(plan["log"]), []
+    program = importlib.import_module(plan.get("program", "vln_clip.train")).main
     for point in plan.get("points", []):
-        ends.append(wait(start(argv, log, (point[0], bool(point[1])))))
+        ends.append(wait(start(argv, log, (point[0], bool(point[1])), program)))
     for delay_s, number in plan.get("times", []):
-        child = start(argv, log)
+        child = start(argv, log, None, program)
         time.sleep(delay_s)
         os.kill(child, number)
         ends.append(wait(child))
-    ends.append(wait(start(argv, log)))
+    ends.append(wait(start(argv, log, None, program)))
     print(json.dumps(ends))
 
 
@@ -100,5 +105,4 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    importlib.import_module("vln_clip.train")  # so that children need not
     main()

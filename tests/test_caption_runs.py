@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -104,7 +105,7 @@ def scripted(monkeypatch, scores):
 
 # Validations after steps 2, 4 and 6 of cross entropy, then after steps 2 and 3 of self-critical training.
 @pytest.mark.parametrize(
-    ("scores", "stage"), [([1, 3, 2, 2.5, 3], "transformer_xe"), ([1, 3, 2, 2.5, 3.1], "transformer")]
+    ("scores", "stage"), [([1, 3, 2, 3, 2.5], "transformer_xe"), ([1, 3, 2, 3.1, 2.5], "transformer")]
 )
 def test_the_best_is_only_that_of_self_critical_training_where_it_beats_cross_entropy(
     own_world, monkeypatch, scores, stage
@@ -253,3 +254,36 @@ def test_a_blind_captioner_captions_no_pictures(world, tmp_path):
     picture(1).save(tmp_path / "x.png")
     with pytest.raises(InputError, match=r"must hold a captioner that sees, got .* with \['no_image_xe'\]"):
         main(["caption", str(tmp_path / "x.png"), "--checkpoint", str(world.runs / "blind")])
+
+
+def test_captions_of_no_words_are_told(own_world):
+    def hide(images):
+        for image in images:
+            image["sentences"] = [{"tokens": [], "raw": ""} for _ in range(5)]
+
+    toy_pictures.write_karpathy(own_world.data, hide)
+    with pytest.raises(InputError, match=r"dataset_coco.json must hold captions, but none of its 195 has a word"):
+        own_world.caption("x")
+
+
+def test_captions_of_images_without_features_are_told(own_world):
+    few = toy_pictures.extract_grids(own_world.data, own_world.folder / "few.grid", ("train2014",))
+    with pytest.raises(InputError, match=r"features .*few\.grid must hold every captioned image, but 4 of 4 are not"):
+        own_world.caption("x", features=few)
+
+
+def test_a_captioner_is_not_used_with_grids_of_another_encoder(own_world):
+    run = own_world.caption("x", "--no-no-image", "--scst-epochs", "0")
+    shutil.rmtree(own_world.grids)
+    toy_pictures.extract_grids(own_world.data, own_world.grids, encoder="pixels:6")
+    message = (
+        r"features of another encoder or recipe: .*trained on grids with encoder 'pixels:8', got 'pixels:6' in .*toy"
+    )
+    with pytest.raises(InputError, match=message):
+        main(["evaluate", "--checkpoint", str(run), "--device", "cpu"])
+
+
+def test_a_checkpoint_of_vqa_is_refused(own_world):
+    run = own_world.vqa("v", "--model", "pythia", "--no-question-only")
+    with pytest.raises(InputError, match=r"must be a checkpoint of python -m vln_clip.caption, got one of another"):
+        main(["evaluate", "--checkpoint", str(run)])

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.rank_work import in_threads
 from vln_clip.divergence import DivergedError
+from vln_clip.ranks import ALONE
 from vln_clip.sampler import ShuffledSampler
 from vln_clip.supervised import GRADIENT_NORM, Clip, LossSum, ReadAhead, SupervisedLearner
 
@@ -36,6 +38,22 @@ def test_gradients_are_clipped_by_norm_or_value_and_the_norm_before_is_told(clip
     learn = learner(clip)
     assert learn()[GRADIENT_NORM] == 3.0
     assert learn.model.weight.item() == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_ranks_take_the_step_of_one_with_the_joint_batch(mean):
+    def step(ranks):
+        learn = learner(Clip(norm=9.0))
+        learn.ranks, learn.mean = ranks, mean
+        learn.batches = ReadAhead(ShuffledSampler(4, 3, seed=0), lambda rows: VALUES[rows], ranks)
+        found = learn()
+        return learn.model.weight.item(), found
+
+    weight, found = step(ALONE)
+    for other, logged in in_threads(2, step):  # with 2 of the rows, and 1
+        assert other == pytest.approx(weight)
+        assert logged == pytest.approx(found)
+    assert -weight == pytest.approx(found["mean_value"] * (1 if mean else 3))
 
 
 def test_reading_ahead_does_not_move_the_sampler_and_gives_every_batch_its_own_data():

@@ -1,6 +1,8 @@
 """The VQA program on small data of the public forms: what it trains, scores, writes, and refuses."""
 
 import json
+import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from PIL import Image
 
 from tests import toy_pictures, vqa_data
 from tests.toy_pictures import GQA_ANSWERS, NUM_IMAGES, Pictures, results
-from vln_clip import checkpoint
+from vln_clip import checkpoint, log
+from vln_clip.caption.__main__ import main as caption_main
 from vln_clip.errors import InputError
 from vln_clip.features.grid import open_grid
 from vln_clip.vqa.__main__ import main
+from vln_clip.vqa.pictures import shaded
 
 ROWS = {"most_common", "question_only", "question_only_last", "pythia", "pythia_last"}
 
@@ -157,3 +161,152 @@ def test_features_of_other_programs_may_be_named_after_coco_numbers(world, tmp_p
         np.save(folder / split / f"{int(number)}.npy", store[key].permute(1, 2, 0)[None].float().numpy())
     run = world.vqa("npy", "--model", "pythia", "--no-question-only", features=folder)
     assert results(run)["val"]["pythia"]["features"] == "unknown"
+
+
+def test_words_without_a_vector_are_told(world, tmp_path, caplog):
+    log.logger.propagate = True
+    caplog.set_level(logging.INFO, "vln_clip")
+    vectors = tmp_path / "glove.txt"
+    vectors.write_text("room 0.1 0.2 0.3\nis 1 1 1\n")
+    world.vqa("glove", "--model", "pythia", "--no-question-only", "--word-vectors", str(vectors))
+    # what color is the room red: two of six
+    assert "word vectors: of 2 of the 6 words; the others are unknown words" in caplog.text
+
+
+def test_a_split_that_is_learned_from_is_told(world, caplog):
+    log.logger.propagate = True
+    world.vqa("both", "--model", "pythia", "--no-question-only", "--learn-from", "train+val")
+    assert "val is learned from, too" in caplog.text
+
+
+def test_test_images_without_features_cost_no_results(own_world, caplog):
+    log.logger.propagate = True
+    few = toy_pictures.extract_grids(own_world.data, own_world.folder / "few.grid", ("train2014", "val2014"))
+    run = own_world.vqa("x", "--model", "pythia", "--no-question-only", features=few)
+    assert "no result file of test: 8 of its 8 questions ask about images without features" in caplog.text
+    assert results(run)["val"]["pythia"]
+    assert not (run / "submission_test.json").exists()
+    with pytest.raises(InputError, match=r"every question must ask about an image with features in .*few\.grid"):
+        main(["predict", "--checkpoint", str(run), "--device", "cpu"])
+
+
+def annotate(world, change):
+    path = world.data / "VQA" / "v2_mscoco_val2014_annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def spoil_version(content):
+    for item in content["annotations"]:
+        item["answers"] = [answer["answer"] for answer in item["answers"]]
+
+
+def spoil_image(content):
+    content["annotations"][0]["image_id"] = 999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            spoil_version,
+            "val2014_annotations.json: .* must be an object with the text 'answer', .* this version of annot",
+        ),
+        (spoil_image, "question 101001 must ask about one image, got 101 in .* and 999 in .*val2014_annotations.json"),
+        (
+            lambda content: content["annotations"].pop(),
+            "every question of .* must have an annotation in .* but 1 of 18",
+        ),
+    ],
+)
+def test_damaged_annotations_are_told(own_world, change, message):
+    annotate(own_world, change)
+    with pytest.raises(InputError, match=message):
+        own_world.vqa("x")
+
+
+def test_questions_about_images_without_features_are_told(own_world):
+    few = toy_pictures.extract_grids(own_world.data, own_world.folder / "few.grid", ("train2014",))
+    message = r"must ask about an image with features in .*few.*, but 9 images of 18 of the 18 questions are not there"
+    with pytest.raises(InputError, match=message):
+        own_world.vqa("x", features=few)
+
+
+def test_a_truncated_image_is_told_when_its_grid_is_made(own_world):
+    path = own_world.data / "COCO" / "images" / "val2014" / f"{toy_pictures.key('val2014', 101)}.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"an image must be a complete JPEG.*000000000101\.jpg"):
+        own_world.vqa("x", features="pixels:8")
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("clip_rn51", "encoder must be one of clip_rn50, .*, got 'clip_rn51'; did you mean"),
+        (
+            "nowhere/clip.grid",
+            "--features must be an encoder or grid features that are there, got nowhere/clip.grid, wh",
+        ),
+    ],
+)
+def test_features_that_are_not_there_are_told(world, features, message):
+    with pytest.raises(InputError, match=message):
+        world.vqa("absent", features=features)
+
+
+def test_a_model_is_not_used_with_grids_of_another_encoder(own_world):
+    run = own_world.vqa("x", "--model", "pythia", "--no-question-only")
+    shutil.rmtree(own_world.grids)
+    toy_pictures.extract_grids(own_world.data, own_world.grids, encoder="pixels:6")
+    message = (
+        r"features of another encoder .*best_val was trained on grids with encoder 'pixels:8', got 'pixels:6' in .*"
+    )
+    with pytest.raises(InputError, match=message):
+        main(["evaluate", "--checkpoint", str(run), "--device", "cpu"])
+    (run / "results.json").unlink()
+    with pytest.raises(InputError, match="was trained with other"):
+        own_world.vqa("x", "--model", "pythia", "--no-question-only")
+
+
+def test_pictures_need_the_images(own_world, tmp_path):
+    run = own_world.vqa("x", "--model", "pythia", "--no-question-only")
+    shutil.rmtree(own_world.data / "COCO" / "images")
+    with pytest.raises(InputError, match="--pictures needs the images that questions ask about, got none of the name"):
+        main(["evaluate", "--checkpoint", str(run), "--pictures", str(tmp_path), "--device", "cpu"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--dataset", "vqa2"], "--dataset must be one of auto, vqa, gqa, .*, got 'vqa2'"),
+        (["trian"], "verb must be one of train, evaluate, predict, got 'trian'; did you mean 'train'"),
+        (["evaluate"], "one of --checkpoint and --results must be given, got none"),
+        (
+            ["predict", "--checkpoint", "nowhere"],
+            "--checkpoint must be a run's folder .*, got nowhere without best_val",
+        ),
+        (["evaluate", "--results", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_wrong_words_are_told(world, words, message):
+    with pytest.raises(InputError, match=message):
+        main(words)
+
+
+def test_bad_input_ends_with_status_2(world, capsys):
+    for program in (main, caption_main):
+        with pytest.raises(SystemExit) as stopped:
+            log.program(program, ["evaluate", "--checkpoint", "nowhere"])
+        assert stopped.value.code == 2
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err.startswith("error: --checkpoint must be a run's folder")
+        assert len(found.err.splitlines()) == 1
+
+
+def test_a_sheet_is_bright_where_the_weight_is():
+    picture = np.full((8, 12, 3), 200, np.uint8)
+    shown = shaded(picture, np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    assert shown[7, 11].tolist() == [200] * 3
+    assert shown[0, 0].tolist() == [60] * 3  # 0.3 of 200

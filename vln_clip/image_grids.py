@@ -69,6 +69,10 @@ def find_grids(wanted: GridsWanted, device: torch.device) -> GridReader | None:
         return None
     if Path(wanted.name).exists():
         return open_image_grids(Path(wanted.name))
+    if ("/" in wanted.name and ":" not in wanted.name) or wanted.name.endswith(GRID_SUFFIX):
+        raise InputError(
+            f"--features must be an encoder or grid features that are there, got {wanted.name}, which does not exist"
+        )
     check_name(wanted.name)
     for path in (_public_path(wanted), wanted.cached_path(wanted.name)):
         if path.exists():
@@ -134,6 +138,12 @@ def _seconds(encoder: Encoder, recipe: Recipe, num_images: int, device: torch.de
     return (time.perf_counter() - begun_s) / _TIMED_IMAGES * num_images
 
 
+def place_of(grids: GridReader | None) -> str:
+    """Name where grids lie, for messages."""
+    path = getattr(grids, "path", None)
+    return "none" if grids is None else str(path or grids.header.source)
+
+
 def features_used(grids: GridReader | None) -> str:
     """Name what a model really sees; ``none`` where it sees nothing."""
     if grids is None:
@@ -147,7 +157,7 @@ def describe_grids(grids: GridReader | None) -> dict[str, Any]:
     if grids is None:
         return {}
     keys = ("encoder", "weights", "preset", "image_size_px", "resize", "layer", "exif", "stand_in_for")
-    found = {"shape": grids.shape} | {key: getattr(grids.header, key) for key in keys}
+    found = {key: getattr(grids.header, key) for key in keys} | {"shape": grids.shape}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
@@ -162,8 +172,7 @@ def require_alike(grids: GridReader | None, noted: Mapping[str, Any], folder: Pa
     here = describe_grids(grids)
     other = next((key for key in {**noted, **here} if noted.get(key) != here.get(key)), None)
     if other is not None:
-        where = "none" if grids is None else grids.header.source or grids.header.encoder
         raise InputError(
             f"features of another encoder or recipe: {folder} was trained on grids with {other.replace('_', ' ')} "
-            f"{noted.get(other)!r}, got {here.get(other)!r} in {where}; bring those back, or train with these"
+            f"{noted.get(other)!r}, got {here.get(other)!r} in {place_of(grids)}; bring those back, or train with these"
         )

@@ -11,7 +11,7 @@ from vln_clip.caption.config import DATASETS, CaptionConfig
 from vln_clip.demo_pictures import COCO_FOLDERS, drawn_pictures
 from vln_clip.errors import unknown_name
 from vln_clip.features.grid import GridReader
-from vln_clip.image_grids import DEMO, GridsWanted, find_grids
+from vln_clip.image_grids import DEMO, GridsWanted, find_grids, place_of
 from vln_clip.tasks.captioning.files import COCO_FILES, FOLDER, find_file, read_annotations, require_features, select
 from vln_clip.tasks.captioning.ngrams import NgramCounts
 from vln_clip.tasks.captioning.records import CaptionedImage
@@ -73,7 +73,7 @@ class CaptionData:
         """Return the captioned images of a split; every one of them has a grid."""
         found = select(self._read(find_file(self.folder, split), split), split, self.config.train_only)
         if self.grids is not None:
-            require_features(found, self.grids, self.grids.header.source or self.config.features)
+            require_features(found, self.grids, place_of(self.grids))
         return found
 
     def table(self, split: str) -> CaptionTable:

@@ -13,7 +13,7 @@ from vln_clip.demo_pictures import COCO_FOLDERS as COCO
 from vln_clip.demo_pictures import drawn_pictures
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.grid import GridReader
-from vln_clip.image_grids import DEMO, GridsWanted, find_grids
+from vln_clip.image_grids import DEMO, GridsWanted, find_grids, place_of
 from vln_clip.tasks.vqa.answers import normalize_label
 from vln_clip.tasks.vqa.files import DATASETS as FILES
 from vln_clip.tasks.vqa.files import load_questions, require_apart
@@ -151,7 +151,7 @@ class VqaData:
         if splits not in self._tables:
             questions = self.questions(splits)
             if self.grids is not None:
-                require_images(questions, self.grids, self.grids.header.source or self.config.features)
+                require_images(questions, self.grids, place_of(self.grids))
             self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
         return self._tables[splits]
 
@@ -195,7 +195,9 @@ class VqaData:
         if self.config.word_vectors is None:
             return words
         vectors = read_word_vectors(self.config.word_vectors, words.words)
-        words = words.having(vectors)
+        num_words, words = len(words) - words.num_special, words.having(vectors)
+        found = len(words) - words.num_special
+        log.logger.info("word vectors: of %d of the %d words; the others are unknown words", found, num_words)
         generator = torch.Generator().manual_seed(self.config.seed)
         self.vectors = initial_vectors(words, vectors, generator)
         return words

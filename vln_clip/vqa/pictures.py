@@ -14,6 +14,7 @@ from vln_clip.vqa.answering import Answerer
 
 COLUMNS = 4
 WIDTH_IN = 3.2  # of one picture
+DARKEST = 0.3  # what a model did not look at can still be made out
 
 
 @torch.inference_mode()
@@ -73,6 +74,6 @@ def shaded(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     height, width, _ = picture.shape
     relative = weights / max(float(weights.max()), 1e-9)
-    small = Image.fromarray((255 * relative).astype(np.uint8))
+    small = Image.fromarray((255 * np.sqrt(relative)).astype(np.uint8))  # few cells have most of the weight
     mask = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
-    return (picture * (0.25 + 0.75 * mask[..., None])).astype(np.uint8)
+    return (picture * (DARKEST + (1 - DARKEST) * mask[..., None])).astype(np.uint8)

@@ -91,6 +91,10 @@ def open_job(run: Run[VqaConfig], device: torch.device) -> Job:
         *(len(train_table), job.data.train_splits, len(val), job.data.row.val),
         *(len(job.data.words), len(job.data.answers), 100 * covered),
     )
+    if job.data.row.val in job.data.train_splits.split("+"):
+        log.logger.warning(
+            "%s is learned from, too: its accuracy shows how much was learned by heart", job.data.row.val
+        )
     grid = tuple(job.data.grids.shape) if job.data.grids is not None else ()
     log.logger.info("first batch: tokens %s, grid %s", (job.recipe.batch_size, train_table.tokens.shape[1]), grid)
     return job
