@@ -160,7 +160,7 @@ def fake_encoders(monkeypatch, seconds, has_weights=True):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(extraction, "create_encoder", create)
     monkeypatch.setattr(extract, "create_encoder", create)
-    monkeypatch.setattr(extraction, "estimate_s", lambda *_: seconds)
+    monkeypatch.setattr(extract, "estimate_s", lambda *_: seconds)
 
 
 def test_demo_extracts_the_real_features_where_that_is_quick(data, tmp_path, monkeypatch):
