@@ -280,7 +280,7 @@ def test_pictures_need_the_images(own_world, tmp_path):
     ("words", "message"),
     [
         (["train", "--dataset", "vqa2"], "--dataset must be one of auto, vqa, gqa, .*, got 'vqa2'"),
-        (["trian"], "verb must be one of train, evaluate, predict, got 'trian'; did you mean 'train'"),
+        (["trian"], "verb must be one of train, evaluate, predict, zeroshot, got 'trian'; did you mean 'train'"),
         (["evaluate"], "one of --checkpoint and --results must be given, got none"),
         (
             ["predict", "--checkpoint", "nowhere"],
