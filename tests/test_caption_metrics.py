@@ -2,6 +2,8 @@ import importlib
 import logging
 import math
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -246,3 +248,19 @@ def test_results_must_be_a_list(tmp_path):
         read_results(write_json(tmp_path / NAME, {"image_id": 1, "caption": "a"}))
     with pytest.raises(InputError, match=r"does not exist"):
         read_results(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_a_stop_while_meteor_runs_leaves_no_lock_that_its_end_waits_for(monkeypatch, stop):
+    class Meteor:
+        lock = threading.Lock()
+
+        def compute_score(self, references, captions):
+            self.lock.acquire()
+            raise stop("in its midst")
+
+    monkeypatch.setattr(metrics, "has_java", lambda: True)
+    monkeypatch.setattr(metrics, "_library", lambda name: SimpleNamespace(Meteor=Meteor))
+    with pytest.raises((KeyboardInterrupt, metrics._AbsentError)):
+        metrics._meteor({1: ["a b"]}, {1: ["a b"]})
+    assert not Meteor.lock.locked()

@@ -240,10 +240,14 @@ def _meteor(references: Texts, captions: Texts) -> Scored:
         {i: [text.replace("|||", " ") for text in texts] for i, texts in given.items()}
         for given in (references, captions)
     )
+    scorer = library.Meteor()
     try:
-        total, scores = library.Meteor().compute_score(references, captions)
+        total, scores = scorer.compute_score(references, captions)
     except (OSError, ValueError) as error:  # its process has ended
         raise _AbsentError(f"its Java program failed: {error}") from None
+    finally:
+        if scorer.lock.locked():  # after an error or Ctrl-C its end would wait for this lock for ever
+            scorer.lock.release()
     return {METEOR: total}, {METEOR: np.array(scores)}
 
 
