@@ -18,6 +18,8 @@ DEMO_SIZES: dict[str, dict[str, Any]] = {
     "mcan_small": _DEMO_ATTENTION,
     "mcan_large": _DEMO_ATTENTION,
 }
+# Small models take higher rates than the paper's; those with attention layers lower ones than pythia.
+DEMO_RATES = {"pythia": 1e-2, "movie_mcan": 1e-3, "mcan_small": 1e-3, "mcan_large": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class VqaConfig(RunConfig):
     iters: int | None = None
     """steps, over which the schedule is stretched; by default the recipe's"""
     lr: float | None = None
-    """learning rate; by default the recipe's"""
+    """learning rate; by default the recipe's, with --size demo what suits the model"""
     eval_every: int = 4_000
     """steps between validations"""
     eval_questions: int = 20_000
@@ -76,6 +78,11 @@ class VqaConfig(RunConfig):
         return OPENVQA if self.model.startswith("mcan_") else MMF
 
     @property
+    def learning_rate(self) -> float | None:
+        """Return the learning rate in place of the recipe's; None keeps that."""
+        return self.lr or (DEMO_RATES[self.model] if self.size == "demo" else None)
+
+    @property
     def sizes(self) -> dict[str, Any]:
         """Return the arguments of the model in place of its own defaults."""
         return DEMO_SIZES[self.model] if self.size == "demo" else {}
@@ -88,7 +95,6 @@ PRESETS = {name: VqaConfig(dataset=name) for name in DATASETS} | {
         size="demo",
         batch_size=64,
         iters=3_000,
-        lr=1e-2,
         eval_every=250,
         eval_questions=2_000,
     )

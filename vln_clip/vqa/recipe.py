@@ -52,7 +52,9 @@ class Job:
     def recipe(self) -> Recipe:
         """Return how the model is trained."""
         base = RECIPES[self.config.model]
-        return replace(base, batch_size=self.config.batch_size or base.batch_size, lr=self.config.lr or base.lr)
+        return replace(
+            base, batch_size=self.config.batch_size or base.batch_size, lr=self.config.learning_rate or base.lr
+        )
 
     @property
     def rows(self) -> dict[str, bool]:
