@@ -79,8 +79,10 @@ def test_two_processes_train_and_one_goes_on_to_the_same_results(world, task, tm
     assert status == 0, told
     assert "was trained by 2 processes and goes on with 1" in told
     assert kept == {name: (run / name).read_bytes() for name in kept}
-    if task == "vqa":  # Pythia draws nothing but its batches; Adamax makes much of the last bits of a gradient
+    if task == "vqa":  # Pythia draws nothing but its batches
         alone = world.vqa("alone", "--model", "pythia", "--question-only") / "checkpoints" / "pythia" / "last"
         wanted, found = (checkpoint.load(folder).weights for folder in (alone, run / "checkpoints" / "pythia" / "last"))
         for name, value in wanted.items():
-            torch.testing.assert_close(found[name], value, rtol=5e-3, atol=5e-4)
+            # A bias before a softmax has no gradient but rounding, of which Adamax makes whole steps.
+            if not name.endswith("score.bias"):
+                torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
