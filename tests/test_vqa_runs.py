@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests import toy_pictures, vqa_data
 from tests.toy_pictures import GQA_ANSWERS, NUM_IMAGES, Pictures, results
-from vln_clip import checkpoint, log
+from vln_clip import checkpoint, log, replay
 from vln_clip.caption.__main__ import main as caption_main
 from vln_clip.errors import InputError
 from vln_clip.features.grid import open_grid
@@ -292,6 +292,15 @@ def test_pictures_need_the_images(own_world, tmp_path):
 def test_wrong_words_are_told(world, words, message):
     with pytest.raises(InputError, match=message):
         main(words)
+
+
+def test_a_run_that_diverges_keeps_its_batches_and_replay_says_that_it_is_for_agents(own_world):
+    with pytest.raises(InputError, match=r"pythia diverged in iteration \d+: .* is (nan|inf)") as told:
+        own_world.vqa("wild", "--model", "pythia", "--lr", "1e30", "--iters", "60")
+    (folder,) = (own_world.runs / "wild" / "diverged").iterdir()
+    assert f"{folder} holds the weights" in str(told.value)
+    with pytest.raises(InputError, match="must be of python -m vln_clip.train to be repeated, got one of vqa"):
+        replay.main([str(folder)])
 
 
 def test_bad_input_ends_with_status_2(world, capsys):

@@ -36,6 +36,11 @@ def main(argv: list[str] | None = None) -> None:
     saved = checkpoint.load(folder)
     if folder.parent.name != DIVERGED or "why" not in saved.header:
         raise InputError(f"{folder} must be what a run saved when it diverged, RUNS/NAME/{DIVERGED}/STAGE_ITERATION")
+    if "task" in saved.header:
+        raise InputError(
+            f"{folder} must be of python -m vln_clip.train to be repeated, got one of {saved.header['task']}; its "
+            "weights, optimizer and batches are in there"
+        )
     if saved.header.get("ranks", 1) > 1:
         raise InputError(
             f"{folder} is of a step that {saved.header['ranks']} processes took together, which can't be repeated by "

@@ -167,7 +167,9 @@ def _report(run: Run[Any], stage: Stage, iteration: int, before: Mapping[str, Te
         optimizer = checkpoint.named("optimizer", checkpoint.flatten_optimizer(stage.optimizer))
         checkpoint.save(folder, stage.model, stage.header | header, optimizer | dict(before))
     shown = "; ".join(f"{name}: {_some(ids)}" for name, ids in drawn.items() if ids)
-    again = f"python -m vln_clip.replay {folder} repeats the step" if world == 1 else f"{folder} holds the weights"
+    again = f"{folder} holds the weights"
+    if world == 1 and "task" not in stage.header:  # replay knows agents only
+        again = f"python -m vln_clip.replay {folder} repeats the step"
     return (
         f"{stage.name} diverged in iteration {iteration + 1}: {why} (batches {shown}); {again}; give another --name "
         "and a lower learning rate"
