@@ -299,7 +299,7 @@ def test_a_run_that_diverges_keeps_its_batches_and_replay_says_that_it_is_for_ag
         own_world.vqa("wild", "--model", "pythia", "--lr", "1e30", "--iters", "60")
     (folder,) = (own_world.runs / "wild" / "diverged").iterdir()
     assert f"{folder} holds the weights" in str(told.value)
-    with pytest.raises(InputError, match="must be of python -m vln_clip.train to be repeated, got one of vqa"):
+    with pytest.raises(InputError, match=r"must be of python -m vln_clip\.train to be repeated, got one of vqa"):
         replay.main([str(folder)])
 
 
