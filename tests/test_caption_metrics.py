@@ -169,13 +169,17 @@ def test_a_failing_java_program_leaves_its_metric_out(monkeypatch):
     pytest.importorskip("pycocoevalcap")
 
     class Broken:
+        lock = threading.Lock()
+
         def compute_score(self, references, captions):
+            self.lock.acquire()  # as the library does, which does not give it back then
             raise BrokenPipeError("it has ended")
 
     monkeypatch.setattr(importlib.import_module("pycocoevalcap.meteor.meteor"), "Meteor", Broken)
     monkeypatch.setattr(metrics, "has_java", lambda: True)
     found = scored(wanted=("METEOR", "CIDEr"), tokenizer="own")
     assert found.absent == {"METEOR": "its Java program failed: it has ended"}
+    assert not Broken.lock.locked()
 
 
 def test_empty_captions_score_nothing_and_are_counted():
