@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from vln_clip.errors import InputError
 
 LIMIT_S = 5.0  # of one content
@@ -127,6 +129,7 @@ def _watch(process, progress) -> None:
 
 def _work(path, read, numbers, mutant, progress):
     """Read the contents; one line of findings each."""
+    torch.set_num_threads(1)  # the threads that the parent has do not come along: to wait for them takes for ever
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
     with open(os.devnull, "w") as nothing:
