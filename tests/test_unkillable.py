@@ -132,6 +132,26 @@ def test_a_second_signal_kills_at_once():
     assert done.stderr == "SIGTERM: saving after this step; once more kills at once\n"
 
 
+@pytest.mark.parametrize("frame", ["with StopRequests():", "with interruptible():"])
+def test_a_signal_in_the_midst_of_an_import_waits_for_its_end(tmp_path, frame):
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.2)\nprint('imported', flush=True)\n"
+    )
+    code = (
+        "import sys, time\n"
+        "from vln_clip.signals import StopRequests, interruptible\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "try:\n"
+        f"    {frame}\n"
+        "        import slow_module\n"
+        "        time.sleep(20)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["imported", "stopped"]
+
+
 def test_a_stopped_program_exits_with_a_status_of_its_own(own_world, monkeypatch, capsys):
     log.setup()
     learner = recipe.envdrop.FollowerLearner

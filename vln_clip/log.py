@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vln_clip.errors import InputError
+from vln_clip.signals import interruptible
 
 logger = logging.getLogger("vln_clip")
 
@@ -39,7 +40,8 @@ def program(main: Callable[[list[str] | None], None], argv: list[str] | None = N
     """
     setup()
     try:
-        main(argv)
+        with interruptible():
+            main(argv)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output (head, a pager) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit

@@ -8,8 +8,43 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+AGAIN_S = 0.05
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command later goes on; schedulers can tell it from failures
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def ask_again_after_import(number: int, frame: FrameType | None) -> bool:
+    """Return whether a signal came in the midst of an import; it is sent again a moment later then.
+
+    What a handler raises there leaves half a module behind, and ends the process where C++ is being initialized.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    timer = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+    return True
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise ``KeyboardInterrupt`` in this block as everywhere, but never in the midst of an import."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not ask_again_after_import(number, frame):
+            raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StopRequestedError(KeyboardInterrupt):
@@ -61,6 +96,8 @@ class StopRequests:
         if self.requested is not None or os.getpid() != self._process:  # forked workers have nothing to save
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            return
+        if not self._deferred and ask_again_after_import(number, frame):
             return
         self.requested = name
         if not self._deferred:
