@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vln_clip.errors import InputError
-from vln_clip.run_config import RunConfig, require
+from vln_clip.run_config import RunConfig, parse_on_preset, require
 
 
 @dataclass(frozen=True)
@@ -274,15 +274,7 @@ def parse(argv: list[str] | None, find_dataset: Any) -> TrainConfig:
         argv: words; None reads ``sys.argv``.
         find_dataset: turns ``auto`` into the data set that is there.
     """
-    first, _ = tyro.cli(_DatasetOnly, args=argv, return_unknown_args=True, add_help=False)
-    dataset = find_dataset(first.dataset)
-    config = tyro.cli(TrainConfig, args=argv, default=PRESETS[dataset], prog="python -m vln_clip.train")
-    return replace(config, dataset=dataset)
-
-
-@dataclass(frozen=True)
-class _DatasetOnly:
-    dataset: str = "auto"
+    return parse_on_preset(argv, PRESETS, find_dataset, "python -m vln_clip.train")
 
 
 def from_json(cls: Any, values: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ from vln_clip.features import FeatureStore, check_width, dataset_key, find_store
 from vln_clip.features.extraction import Options, Panorama, Source, affordable_encoder, estimate_s, row_shape
 from vln_clip.features.flags import Flags
 from vln_clip.features.grid import GRID_SUFFIX
-from vln_clip.features.job import extract_parts, keys_of, plan_parts, tell_size
+from vln_clip.features.job import extract_parts, keys_of, merge_when_complete, plan_parts, tell_size
 from vln_clip.features.locate import cached_path, file_stem
 from vln_clip.features.parts import begun_parts, check_output
 from vln_clip.features.pipeline import default_workers
@@ -317,13 +317,8 @@ def _run(config: Config, panoramas: Sequence[Panorama], out: Path, ranks: Ranks)
     ranks.gather(None)  # who has the small shares waits for the others
     if not ranks.is_main:
         return
-    missing = parts.missing() if config.shard else []
-    if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
-        left = f"{len(missing)} of {len(parts.keys)} scans are left to other shards, e.g. {missing[0]}"
-        log.logger.info("shard %s is done; %s; who finishes last merges", config.shard, left)
-        return
-    parts.merge(config.overwrite)
-    log.logger.info("%d viewpoints, %s (%s): %s", len(panoramas), encoder.name, encoder.weights, out)
+    if merge_when_complete(parts, config.shard, config.overwrite, "scans"):
+        log.logger.info("%d viewpoints, %s (%s): %s", len(panoramas), encoder.name, encoder.weights, out)
 
 
 def cli() -> None:

@@ -20,7 +20,7 @@ from vln_clip.features.image_extraction import (
     plan_images,
 )
 from vln_clip.features.images import ImageFile, list_images
-from vln_clip.features.job import tell_size
+from vln_clip.features.job import merge_when_complete, tell_size
 from vln_clip.features.parts import IMAGES, begun_parts, check_output
 from vln_clip.features.recipes import OWN, Recipe, recipe_for
 from vln_clip.launch import launched, muted_elsewhere, one_voice
@@ -100,13 +100,8 @@ def _run(config: ImagesConfig, images: Sequence[ImageFile], out: Path, ranks: Ra
     ranks.gather(None)  # who has the small shares waits for the others
     if not ranks.is_main:
         return
-    missing = parts.missing() if config.shard else []
-    if missing and (config.overwrite or not out.exists()):  # an old output is no sign of a faster process
-        left = f"{len(missing)} of {len(parts.keys)} parts are left to other shards, e.g. {missing[0]}"
-        log.logger.info("shard %s is done; %s; who finishes last merges", config.shard, left)
-        return
-    parts.merge(config.overwrite)
-    log.logger.info("%d images, %s (%s): %s", len(images), encoder.name, encoder.weights, out)
+    if merge_when_complete(parts, config.shard, config.overwrite, "parts"):
+        log.logger.info("%d images, %s (%s): %s", len(images), encoder.name, encoder.weights, out)
 
 
 def _output(config: ImagesConfig) -> Path:

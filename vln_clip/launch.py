@@ -4,20 +4,31 @@ import io
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vln_clip.errors import InputError, JointError, LostRankError
 from vln_clip.log import logger
+from vln_clip.run_config import RunConfig
 from vln_clip.signals import EXIT_STATUS
 
 if TYPE_CHECKING:
     from vln_clip.ranks import Ranks
 
+Settings = TypeVar("Settings", bound=RunConfig)
 PATIENCE = timedelta(days=30)  # one builds a world or extracts features while the others wait
 HEARING_S = 3.0  # a rank waits so long before it tells of what rank 0 may tell too
+
+
+def run_launched(read: Callable[[], Settings], work: Callable[[Settings, "Ranks"], object]) -> None:
+    """Read the command line and work, in as many processes as were launched; one of them speaks for all."""
+    with one_voice():
+        with muted_elsewhere():
+            settings = read()
+        with launched(settings.device) as ranks:
+            work(settings, ranks)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ evaluated with the best checkpoints by val_unseen success rate, as the field rep
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -14,8 +13,7 @@ from vln_clip import checkpoint, envdrop, files, log, optimizers, paths, setting
 from vln_clip.agents.follower import Follower
 from vln_clip.agents.products import learning_in
 from vln_clip.config import TrainConfig
-from vln_clip.determinism import deterministic
-from vln_clip.devices import pick_device, product_type
+from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
@@ -28,9 +26,9 @@ from vln_clip.results import (
 )
 from vln_clip.run import Run
 from vln_clip.sampler import ShuffledSampler
+from vln_clip.session import computing, save_results, train_stages
 from vln_clip.setting import TRAIN, build_follower, build_speaker
 from vln_clip.stage import Best, Stage
-from vln_clip.training import run_stage
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
 COMPILED = ("tables", "splits")  # folders of the cache whose files can be made again in minutes
@@ -44,10 +42,7 @@ def train(run: Run[TrainConfig]) -> None:
         files.remove_temporaries(paths.cache_dir().glob(f"*/{files.TEMPORARY}"))
         for folder in COMPILED:
             files.remove_unused(paths.cache_dir() / folder)
-    same: AbstractContextManager[None] = nullcontext()
-    if settings.deterministic:
-        same = deterministic(run.folder, pick_device(ranks.device or settings.device), ranks)
-    with same:
+    with computing(run):
         train_and_evaluate(ranks.first_here(lambda: open_job(settings, run)))
     log.logger.info("results, submission and checkpoints are in %s", run.folder)
 
@@ -56,8 +51,7 @@ def train_and_evaluate(job: Job) -> None:
     """Go through every stage, then write the submission and, last of all, the results."""
     settings = job.config
     worlds = follower_worlds(job)
-    for build in stages(job, worlds).values():
-        run_stage(job.run, build())
+    train_stages(job.run, stages(job, worlds))
     results = evaluate_all(job, worlds)
     setting.log_cross_check(job.world)
     with job.ranks.together():
@@ -65,9 +59,7 @@ def train_and_evaluate(job: Job) -> None:
     if PRE_EXPLORED in worlds:
         with job.ranks.together():
             write_test_submission(job, PRE_EXPLORED, f"_{PRE_EXPLORED}")
-    with job.ranks.together():
-        if job.ranks.is_main:
-            files.save_json(job.run.results_file, results)
+    save_results(job.run, results)
 
 
 def follower_worlds(job: Job) -> dict[str, Navigation]:

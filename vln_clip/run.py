@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
 
 import torch
 
@@ -15,7 +15,7 @@ from vln_clip.lock import FolderLock
 from vln_clip.log import logger
 from vln_clip.ranks import ALONE, Ranks
 from vln_clip.reading import loads, read_bytes, read_json
-from vln_clip.run_config import RunConfig, changed_fields, filled
+from vln_clip.run_config import ConfigT, RunConfig, changed_fields, filled
 from vln_clip.signals import StopRequests
 
 LAST = "last"
@@ -24,9 +24,6 @@ METRICS = "metrics.jsonl"
 EVENTS = "events"
 # Settings that don't change what is trained: they may be others when a run goes on.
 FREE_SETTINGS = ("name", "runs", "device", "simulator", "cross_check", "save_every_min", "max_gradient_norm_factor")
-
-
-ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
 class Run(Generic[ConfigT]):

@@ -1,8 +1,11 @@
 """What every training program's configuration has: the run's folder, seed, device, and how saved ones compare."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import tyro
 
 from vln_clip.errors import InputError
 
@@ -46,6 +49,32 @@ class RunConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON values, for files."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
+@dataclass(frozen=True)
+class _DatasetOnly:
+    dataset: str = "auto"
+
+
+def parse_on_preset(
+    argv: list[str] | None, presets: Mapping[str, ConfigT], find_dataset: Callable[[str], str], prog: str
+) -> ConfigT:
+    """Parse a command line on top of the preset of its data set.
+
+    Args:
+        argv: words; None reads ``sys.argv``.
+        presets: configurations with a field ``dataset``, by data set.
+        find_dataset: turns ``auto`` into the data set that is there.
+        prog: the program's name, for its help.
+    """
+    first, _ = tyro.cli(_DatasetOnly, args=argv, return_unknown_args=True, add_help=False)
+    dataset = find_dataset(first.dataset)
+    preset = presets[dataset]
+    config = tyro.cli(type(preset), args=argv, default=preset, prog=prog)
+    return replace(config, dataset=dataset)  # type: ignore[call-arg]
 
 
 def filled(saved: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 The command line is read before anything heavy is imported: wrong flags and ``--help`` are answered at once.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vln_clip import config, log
 from vln_clip.choosing import find_dataset
-from vln_clip.errors import InputError
-from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.launch import run_launched
 
 if TYPE_CHECKING:
     from vln_clip.ranks import Ranks
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the program, in as many processes as were launched."""
-    with one_voice():
-        with muted_elsewhere():
-            settings = config.parse(argv, find_dataset)
-        with launched(settings.device) as ranks:
-            run_with(settings, ranks)
+    run_launched(partial(config.parse, argv, find_dataset), run_with)
 
 
 def run_with(settings: config.TrainConfig, ranks: "Ranks") -> None:
@@ -29,12 +25,7 @@ def run_with(settings: config.TrainConfig, ranks: "Ranks") -> None:
     from vln_clip.report import print_results
     from vln_clip.session import work_in_run
 
-    run = work_in_run(settings, ranks, recipe.train)
-    if ranks.is_main:
-        try:
-            print_results(run.results_file)
-        except InputError as error:
-            raise InputError(f"{error}; remove it, and the same command evaluates the run again") from None
+    work_in_run(settings, ranks, recipe.train, print_results)
 
 
 def cli() -> None:

@@ -1,27 +1,26 @@
 """What ``vln_clip.caption train`` does with a run's folder: cross entropy, self-critical training, results."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from vln_clip import checkpoint, files, log
+from vln_clip import checkpoint, log
 from vln_clip.caption.config import CaptionConfig
 from vln_clip.caption.data import TRAIN, VAL, CaptionData
 from vln_clip.caption.learning import CrossEntropy, SelfCritical
 from vln_clip.caption.model import BEST, LAST, NO_IMAGE, TRANSFORMER, XE_SUFFIX, build, header
 from vln_clip.caption.scoring import score_split, written
 from vln_clip.caption.writing import Writer
-from vln_clip.determinism import deterministic
-from vln_clip.devices import pick_device, product_type
+from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.image_grids import features_used
 from vln_clip.run import Run, describe_start
 from vln_clip.sampler import ShuffledSampler
 from vln_clip.schedules import Constant, Noam, Schedule
+from vln_clip.session import computing, save_results, train_stages
 from vln_clip.stage import Best, Stage
 from vln_clip.supervised import Clip, ReadAhead, SupervisedLearner
 from vln_clip.tasks.captioning.cider import CiderD
@@ -29,7 +28,6 @@ from vln_clip.tasks.captioning.metrics import score_captions
 from vln_clip.tasks.captioning.models.recipes import WritingConfig
 from vln_clip.tasks.captioning.models.transformer import CaptionTransformer
 from vln_clip.tasks.captioning.results import write_results
-from vln_clip.training import run_stage
 
 GREEDY = WritingConfig(beam_size=1)
 CIDER = "CIDEr"
@@ -77,19 +75,10 @@ class Job:
 
 def train(run: Run[CaptionConfig]) -> None:
     """Train, evaluate and write what a run is for."""
-    config, ranks = run.config, run.ranks
-    device = pick_device(ranks.device or config.device)
-    same: AbstractContextManager[None] = nullcontext()
-    if config.deterministic:
-        same = deterministic(run.folder, device, ranks)
-    with same:
-        job = ranks.first_here(lambda: open_job(run, device))
-        for build_stage in stages(job).values():
-            run_stage(run, build_stage())
-        results = evaluate_all(job)
-        with ranks.together():
-            if ranks.is_main:
-                files.save_json(run.results_file, results)
+    with computing(run) as device:
+        job = run.ranks.first_here(lambda: open_job(run, device))
+        train_stages(run, stages(job))
+        save_results(run, evaluate_all(job))
     log.logger.info("results, checkpoints and result files are in %s", run.folder)
 
 

@@ -109,6 +109,27 @@ def progress_of(title: str, total: int, before: int, words: Words = PANORAMAS) -
         yield show
 
 
+def merge_when_complete(parts: Parts, shard: str | None, overwrite: bool, unit: str) -> bool:
+    """Put the output together, or say what other shards have still to do.
+
+    Args:
+        parts: of the output.
+        shard: ``--shard``; None where this process and its ranks make all of them.
+        overwrite: replace an output that was made in another way.
+        unit: what a part is, in the plural.
+
+    Returns:
+        Whether the output is there.
+    """
+    missing = parts.missing() if shard else []
+    if missing and (overwrite or not parts.out.exists()):  # an old output is no sign of a faster process
+        left = f"{len(missing)} of {len(parts.keys)} {unit} are left to other shards, e.g. {missing[0]}"
+        log.logger.info("shard %s is done; %s; who finishes last merges", shard, left)
+        return False
+    parts.merge(overwrite)
+    return True
+
+
 def tell_size(parts: Parts, shape: tuple[int, ...]) -> None:
     """Say how large the output becomes; raise ``InputError`` where the disk has no room for it."""
     row_bytes = math.prod(shape) * (2 if parts.part_dtype == "float16" else 4)

@@ -1,18 +1,18 @@
-"""The command line of VQA; see ``vln_clip.vqa``. It is read before anything heavy is imported."""
+"""The command line of VQA; see ``vln_clip.vqa``. What a program needs is imported when its word is read."""
 
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-import tyro
-
 from vln_clip import log
-from vln_clip.launch import launched, muted_elsewhere, one_voice
+from vln_clip.launch import run_launched
+from vln_clip.run_config import parse_on_preset
 from vln_clip.verbs import dispatch
 from vln_clip.vqa.config import PRESETS, VqaConfig
 
 if TYPE_CHECKING:
     from vln_clip.ranks import Ranks
 
+TITLE = "official accuracy; checkpoints chosen by it on val, *_last is the last one"
 PROG = "python -m vln_clip.vqa"
 
 
@@ -23,11 +23,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(argv: list[str]) -> None:
     """Train, in as many processes as were launched."""
-    with one_voice():
-        with muted_elsewhere():
-            settings = parse(argv)
-        with launched(settings.device) as ranks:
-            run_with(settings, ranks)
+    run_launched(partial(parse, argv), run_with)
 
 
 def evaluate(argv: list[str]) -> None:
@@ -57,24 +53,14 @@ def run_with(settings: VqaConfig, ranks: "Ranks") -> None:
     from vln_clip.session import work_in_run
     from vln_clip.vqa import recipe
 
-    run = work_in_run(settings, ranks, recipe.train)
-    if ranks.is_main:
-        print_models(run.results_file, "official accuracy; checkpoints chosen by it on val, *_last is the last one")
+    work_in_run(settings, ranks, recipe.train, partial(print_models, title=TITLE))
 
 
 def parse(argv: list[str]) -> VqaConfig:
     """Parse the command line on top of the preset of its data set."""
     from vln_clip.vqa.data import find_dataset
 
-    first, _ = tyro.cli(_DatasetOnly, args=argv, return_unknown_args=True, add_help=False)
-    dataset = find_dataset(first.dataset)
-    config = tyro.cli(VqaConfig, args=argv, default=PRESETS[dataset], prog=f"{PROG} train")
-    return replace(config, dataset=dataset)
-
-
-@dataclass(frozen=True)
-class _DatasetOnly:
-    dataset: str = "auto"
+    return parse_on_preset(argv, PRESETS, find_dataset, f"{PROG} train")
 
 
 def cli() -> None:

@@ -1,7 +1,6 @@
 """What ``vln_clip.vqa train`` does with a run's folder: the model and its question-only twin, results, submission."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,19 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vln_clip import checkpoint, files, log
-from vln_clip.determinism import deterministic
-from vln_clip.devices import pick_device, product_type
+from vln_clip import checkpoint, log
+from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.image_grids import features_used
 from vln_clip.run import Run, describe_start
 from vln_clip.sampler import ShuffledSampler
+from vln_clip.session import computing, save_results, train_stages
 from vln_clip.stage import Best, Stage
 from vln_clip.supervised import Clip, LossSum, ReadAhead, SupervisedLearner
 from vln_clip.tasks.vqa.models import RECIPES, Recipe, VqaModel, make_optimizer, vqa_loss
 from vln_clip.tasks.vqa.results import write_results
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
-from vln_clip.training import run_stage
 from vln_clip.vqa.answering import Answerer, score
 from vln_clip.vqa.config import VqaConfig
 from vln_clip.vqa.data import VqaData
@@ -65,19 +63,10 @@ class Job:
 
 def train(run: Run[VqaConfig]) -> None:
     """Train, evaluate and write what a run is for."""
-    config, ranks = run.config, run.ranks
-    device = pick_device(ranks.device or config.device)
-    same: AbstractContextManager[None] = nullcontext()
-    if config.deterministic:
-        same = deterministic(run.folder, device, ranks)
-    with same:
-        job = ranks.first_here(lambda: open_job(run, device))
-        for build_stage in stages(job).values():
-            run_stage(run, build_stage())
-        results = evaluate_all(job)
-        with ranks.together():
-            if ranks.is_main:
-                files.save_json(run.results_file, results)
+    with computing(run) as device:
+        job = run.ranks.first_here(lambda: open_job(run, device))
+        train_stages(run, stages(job))
+        save_results(run, evaluate_all(job))
     log.logger.info("results, checkpoints and result file are in %s", run.folder)
 
 
