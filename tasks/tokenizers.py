@@ -179,7 +179,7 @@ def _load_subwords(folder: Path) -> "PreTrainedTokenizerBase":
         from transformers import AutoTokenizer  # optional, and slow to load
     except ImportError:
         raise InputError(
-            f"tokenizer {folder} needs transformers, which is not installed; run: pip install 'vln-clip[subword]'"
+            f"tokenizer {folder} needs transformers, which is not installed; run: pip install transformers"
         ) from None
     try:
         # An absolute path is never taken for the name of a model on the hub.
