@@ -95,7 +95,7 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path):
 
 def test_sub_words_without_transformers_say_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"is not installed; run: pip install 'transformers'"):
+    with pytest.raises(InputError, match=r"is not installed; run: pip install transformers"):
         find_tokenizer(str(tmp_path))
 
 
