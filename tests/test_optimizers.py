@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vln_clip.optimizers import KINDS, make_optimizer
+from vln_clip import checkpoint
+from vln_clip.optimizers import KINDS, JointOptimizer, make_group_optimizer, make_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,3 +50,48 @@ print([module for module in ("torch._dynamo", "torch._inductor", "sympy") if mod
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def joint(model):
+    """AdamW for the first layer, weights and biases apart; SGD for the second, at a rate of its own."""
+    first = [{"params": [model[0].weight]}, {"params": [model[0].bias], "weight_decay": 0.0}]
+    return JointOptimizer(
+        make_group_optimizer(first, "adamw", lr=0.1, weight_decay=0.5),
+        make_group_optimizer([{"params": list(model[1].parameters())}], "sgd", lr=0.5, momentum=0.9),
+    )
+
+
+def step(model, optimizer, x):
+    optimizer.zero_grad()
+    model(x).square().sum().backward()
+    optimizer.step()
+
+
+def test_a_joint_optimizer_goes_on_where_it_was_saved():
+    torch.manual_seed(0)
+    model, xs = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)), torch.randn(3, 4, 3)
+    optimizer = joint(model)
+    step(model, optimizer, xs[0])
+    other = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    other.load_state_dict(model.state_dict())
+    again = joint(other)
+    saved = {name: value.clone() for name, value in checkpoint.flatten_optimizer(optimizer).items()}
+    checkpoint.restore_optimizer(again, saved)
+    for x in xs[1:]:
+        step(model, optimizer, x)
+        step(other, again, x)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_every_part_of_a_joint_optimizer_steps_in_its_own_way():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    apart = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    apart.load_state_dict(model.state_dict())
+    parts = joint(apart).parts
+    x = torch.randn(4, 3)
+    step(model, joint(model), x)
+    apart(x).square().sum().backward()
+    for part in parts:
+        part.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), apart.parameters(), strict=True))
+    assert [group["lr"] for group in joint(model).param_groups] == [0.1, 0.1, 0.5]

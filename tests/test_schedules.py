@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vln_clip.schedules import Constant, EpochSteps, Noam, Steps
+from vln_clip.schedules import Constant, EpochSteps, Linear, Noam, Steps
 
 PYTHIA = Steps((15_000, 18_000, 20_000, 21_000), 0.1, 1_000, 0.2)
 MOVIE_MCAN = Steps((180_000, 216_000), 0.2, 54_000, 0.25)
@@ -29,6 +29,12 @@ MOVIE_MCAN = Steps((180_000, 216_000), 0.2, 54_000, 0.25)
         (MOVIE_MCAN, 179_999, 1.0),
         (MOVIE_MCAN, 180_000, 0.2),
         (MOVIE_MCAN, 235_999, 0.04),
+        (Linear(20, 4), 0, 0.0),
+        (Linear(20, 4), 1, 0.25),
+        (Linear(20, 4), 4, 1.0),
+        (Linear(20, 4), 16, 0.25),  # 4 of 16 steps are left
+        (Linear(20, 4), 30, 0.0),
+        (Linear(10), 0, 1.0),
         (Steps((3,), 0.5), 0, 1.0),
         (Steps((3,), 0.5), 3, 0.5),
     ],

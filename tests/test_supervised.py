@@ -103,3 +103,36 @@ def test_a_step_with_nan_is_not_taken():
     with pytest.raises(DivergedError, match="loss is nan"):
         learn()
     assert learn.model.weight.item() == 0.0
+
+
+def test_batches_of_one_step_count_alike_and_objectives_add_up():
+    model = nn.Linear(1, 2, bias=False)
+    nn.init.zeros_(model.weight)
+    batches = ReadAhead(ShuffledSampler(4, 2, seed=0), lambda rows: VALUES[rows])
+
+    def loss(rows, data):
+        out = model(data[:, None])  # the first objective is about all rows, the second about none
+        zero = out.sum() * 0
+        return LossSum(
+            torch.stack([out[:, 0].sum(), zero]),
+            torch.tensor([len(rows), 0]),
+            {"rows": torch.tensor([2, 0])},
+            ("a", "b"),
+        )
+
+    learn = SupervisedLearner(model, torch.optim.SGD(model.parameters(), 1.0), batches, loss, accumulation=2)
+    found = learn()
+    # two batches of two of 1, 2, 3, 6 in some order: the mean of their means is 3 again
+    assert model.weight.flatten().tolist() == [-3.0, 0.0]
+    assert found["loss"] == found["loss/a"] == found["loss/b"] == 0.0
+    assert (found["rows/a"], found["rows/b"]) == (1.0, 0.0)
+
+
+def test_running_statistics_are_those_of_all_ranks():
+    def statistics(ranks):
+        model = nn.BatchNorm1d(1)
+        model.running_mean.fill_(float(ranks.rank))
+        ranks.average_buffers(model)
+        return model.running_mean.item(), model.num_batches_tracked.item()
+
+    assert list(in_threads(2, statistics)) == [(0.5, 0), (0.5, 0)]

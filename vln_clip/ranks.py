@@ -84,6 +84,16 @@ class Ranks:
         for grad, summed in zip(grads, total.split([grad.numel() for grad in grads]), strict=True):
             grad.copy_(summed.view_as(grad))
 
+    def average_buffers(self, model: nn.Module) -> None:
+        """Replace running statistics (of batch norms) by their mean over all ranks, so that all have one model."""
+        if self.world == 1:
+            return
+        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        if buffers:
+            total = self.sum(torch.cat([buffer.flatten() for buffer in buffers])) / self.world
+            for buffer, mean in zip(buffers, total.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.copy_(mean.view_as(buffer))
+
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order, on all of them."""
         if self.world == 1:

@@ -90,6 +90,29 @@ class EpochSteps:
 
 
 @dataclass(frozen=True)
+class Linear:
+    """Up in a straight line, then down in another (BERT; transformers calls it linear with warm-up).
+
+    Attributes:
+        iterations: steps after which the rate would be 0; a run may end before.
+        warmup_iterations: steps until the full rate.
+    """
+
+    iterations: int
+    warmup_iterations: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.warmup_iterations >= 0, "warmup_iterations", "at least 0", self.warmup_iterations)
+        _require(self.iterations > self.warmup_iterations, "iterations", "more than the warm-up", self.iterations)
+
+    def __call__(self, iteration: int) -> float:
+        """Return the factor after so many steps."""
+        if iteration < self.warmup_iterations:
+            return iteration / self.warmup_iterations
+        return max(0.0, (self.iterations - iteration) / (self.iterations - self.warmup_iterations))
+
+
+@dataclass(frozen=True)
 class Noam:
     """Linear warm-up, then the inverse square root of the step (Vaswani et al. 2017). For a learning rate of 1.
 

@@ -59,7 +59,8 @@ class Stage:
         ids: of the rows that a sampler draws, where they have any, by the sampler's name.
         ranks: who learn together.
         joint_generator: draws the same on all of them; None where one is alone: then ``generator`` does.
-        schedule: factor of the learning rates for the step that follows so many steps.
+        schedule: factor of the learning rates for the step that follows so many steps; a group of parameters may
+            have its own as ``schedule``.
     """
 
     name: str
@@ -83,7 +84,8 @@ class Stage:
     def set_learning_rate(self, iteration: int) -> None:
         """Set the learning rates for the step after ``iteration`` steps."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.schedule(iteration)
+            schedule = group.get("schedule", self.schedule)
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * schedule(iteration)
 
     def random_state(self) -> dict[str, Tensor]:
         """Return where samplers and the generator stand that all ranks share; cheap enough for every step."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vln_clip.divergence import Watch
 from vln_clip.ranks import ALONE, Ranks, fetch
-from vln_clip.sampler import ShuffledSampler
+from vln_clip.stage import Sampler
 
 Data = TypeVar("Data")
 GRADIENT_NORM = "optimizer/gradient_norm"
@@ -25,14 +25,27 @@ class LossSum:
     """What a model lost on the rows of this rank.
 
     Attributes:
-        total: sum over rows (or words), scalar.
-        count: how many, scalar; the loss is the total of all ranks divided by the count of all ranks.
-        shown: other sums to log, divided alike.
+        total: sum over rows (or words), scalar; of several objectives (K,), each summed over what it is about.
+        count: how many, of the same shape; the loss is the total of all ranks divided by the count of all ranks,
+            that of several objectives the sum of theirs. Where there is nothing to count the total must be 0.
+        shown: other sums to log, of the same shape, divided alike.
+        objectives: K names, for the log; none of a single one.
     """
 
     total: Tensor
     count: Tensor
     shown: Mapping[str, Tensor] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ()
+
+    def means(self, count: Tensor) -> dict[str, Tensor]:
+        """Return the loss and what is shown, divided by the count of all ranks; for the log."""
+        sums = {"loss": self.total} | {name: value.float() for name, value in self.shown.items()}
+        if not self.objectives:
+            return {name: value / count for name, value in sums.items()}
+        found = {"loss": (self.total / count).sum()}
+        for name, values in sums.items():
+            found |= {f"{name}/{which}": v for which, v in zip(self.objectives, values / count, strict=True)}
+        return found
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class ReadAhead(Generic[Data]):
         ranks: who share the batches.
     """
 
-    def __init__(self, sampler: ShuffledSampler, load: Callable[[Tensor], Data], ranks: Ranks = ALONE) -> None:
+    def __init__(self, sampler: Sampler, load: Callable[[Tensor], Data], ranks: Ranks = ALONE) -> None:
         self._sampler, self._load, self._ranks = sampler, load, ranks
         self._pool = ThreadPoolExecutor(1, "read_ahead")
         self._coming: tuple[Tensor, Future[Data]] | None = None
@@ -92,6 +105,7 @@ class SupervisedLearner(Generic[Data]):
         mean: whether the loss is the total by the count; else the total itself, which is logged by the count too.
         watch: looks at numbers before the step is taken.
         ranks: who learn together.
+        accumulation: batches per step, whose mean losses are averaged.
     """
 
     model: nn.Module
@@ -102,18 +116,27 @@ class SupervisedLearner(Generic[Data]):
     watch: Watch = field(default_factory=Watch)
     ranks: Ranks = ALONE
     mean: bool = True
+    accumulation: int = 1
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step and return the numbers to log."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        lost = self.loss(*self.batches.next())
-        count = self.ranks.sum(lost.count.detach().float().clone()).clamp(min=1)
-        (lost.total / count if self.mean else lost.total).backward()
+        numbers: dict[str, Tensor] = {}
+        for _ in range(self.accumulation):
+            for name, value in self._accumulate().items():
+                numbers[name] = numbers.get(name, 0) + value.detach() / self.accumulation
         self.ranks.sum_gradients(self.model)
-        sums = {"loss": lost.total} | {name: value.float() for name, value in lost.shown.items()}
-        found = fetch({name: value / count for name, value in sums.items()}, self.ranks)
-        self.watch.checked(found)
+        found = self.watch.checked(fetch(numbers, self.ranks))
         found |= self.watch.checked_norms(fetch({GRADIENT_NORM: self.clip(self.model)}))
         self.optimizer.step()
+        self.ranks.average_buffers(self.model)
         return found
+
+    def _accumulate(self) -> dict[str, Tensor]:
+        """Add the gradients of a batch; return this rank's part of the numbers to log."""
+        lost = self.loss(*self.batches.next())
+        count = self.ranks.sum(lost.count.detach().float().clone()).clamp(min=1)
+        total = lost.total / count if self.mean else lost.total
+        (total.sum() / self.accumulation).backward()
+        return lost.means(count)
