@@ -24,6 +24,7 @@ TYPES = {
     "F32": np.float32,
     "I32": np.int32,
     "I16": np.int16,
+    "U16": np.uint16,
     "U8": np.uint8,
 }
 _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}

@@ -17,6 +17,8 @@ SOFT_SCORES = (0.0, 0.3, 0.6, 0.9, 1.0)
 ARTICLES = frozenset(("a", "an", "the"))
 _TO_TEN = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(_TO_TEN)}
+# LXMERT knows no zero; its "a man" is what is left without the article.
+_LXMERT = {word: str(number) for number, word in enumerate(_TO_TEN) if number} | {"grey": "gray"}
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _GROUPED_DIGITS = re.compile(r"\d,\d")
 # The look-behind of the public expression is mistyped and never holds anything back, so it is left out here.
@@ -72,6 +74,16 @@ def normalize_label(text: str) -> str:
 def normalize_mmf(text: str) -> str:
     """Return an answer as MMF's text vocabularies hold it."""
     return text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
+
+
+def normalize_lxmert(text: str) -> str:
+    """Return an answer as LXMERT's table of 9,500 answers holds it."""
+    text = text.lower()
+    text = text[:-1].strip() if text.endswith(".") else text
+    for article in ("a ", "an ", "the "):
+        if text.startswith(article):
+            text = text.removeprefix(article).strip()
+    return _LXMERT.get(text, text)
 
 
 def ten_answers(answers: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ one question has a score for (10 at most).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,15 @@ from torch import Tensor
 from vln_clip.tasks.vqa.answers import NUM_ANNOTATORS, SOFT_SCORES, normalize_label, ten_answers
 from vln_clip.tasks.vqa.questions import UNTYPED, Question
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
-from vln_clip.tasks.vqa.words import MAX_QUESTION_WORDS, QuestionVocabulary
+from vln_clip.tasks.vqa.words import MAX_QUESTION_WORDS
+
+Table = TypeVar("Table", bound="QuestionTable")
+
+
+class Words(Protocol):
+    """What turns texts into rows of a length, (N, L) int64 padded with 0."""
+
+    def encode(self, texts: Sequence[str], length: int, /) -> np.ndarray | Tensor: ...  # noqa: D102
 
 
 def best_answer(logits: Tensor, unknown: int | None = None) -> Tensor:
@@ -77,13 +86,13 @@ class QuestionTable:
 
     @classmethod
     def build(
-        cls,
+        cls: type[Table],
         questions: Sequence[Question],
-        words: QuestionVocabulary,
+        words: Words,
         answers: AnswerVocabulary,
         max_words: int = MAX_QUESTION_WORDS,
         normalize: Callable[[str], str] = normalize_label,
-    ) -> "QuestionTable":
+    ) -> Table:
         """Compile questions; answers that are not in the vocabulary are left out.
 
         Args:
@@ -109,7 +118,7 @@ class QuestionTable:
             tuple(images),
             types,
             len(answers),
-            torch.from_numpy(words.encode([question.text for question in questions], max_words)),
+            torch.as_tensor(words.encode([question.text for question in questions], max_words)),
             torch.tensor(image_index, dtype=torch.int64),
             torch.tensor([number[name] for name in names], dtype=torch.int64),
             torch.from_numpy(index),
@@ -125,11 +134,11 @@ class QuestionTable:
         """Return (N,) bool, True where an answer of the vocabulary has a score."""
         return (self.target_score > 0).any(1)
 
-    def to(self, device: torch.device | str) -> "QuestionTable":
+    def to(self: Table, device: torch.device | str) -> Table:
         """Return the table on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
-        return QuestionTable(**values | moved)
+        return type(self)(**values | moved)
 
     def batch(self, rows: Tensor) -> QuestionBatch:
         """Gather the questions at rows (B,) int64, which lie on the table's device."""

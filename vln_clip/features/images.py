@@ -6,10 +6,12 @@ The key of an image is its file name without the ending, as in COCO (``COCO_val2
 import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -118,7 +120,7 @@ def _problem(image: ImageFile, min_side_px: int) -> InputError | None:
             head = stream.read(16)
             stream.seek(max(image.size_bytes - _TAIL_BYTES, 0))
             tail = stream.read(_TAIL_BYTES)
-        picture = _open(image.path)
+        picture = _open(image.path, image.path)
         with picture:
             if min(picture.size) < min_side_px:
                 raise InputError(
@@ -153,33 +155,54 @@ def read_rgb(path: Path, exif: bool = False) -> Image.Image:
     Raises:
         InputError: the file is missing, truncated or no picture.
     """
+    with opened_picture(path, path) as image:
+        return to_rgb(ImageOps.exif_transpose(image) if exif else image)
+
+
+@contextmanager
+def opened_picture(source: Path | BinaryIO, name: object) -> Iterator[Image.Image]:
+    """Open a picture, of which only the head is read at first.
+
+    Args:
+        source: a JPEG, PNG or WebP file, or its content.
+        name: of the file, or of what its content is from.
+
+    Raises:
+        InputError: it is missing, truncated or no picture; also where that is found out while it is used.
+    """
     try:
-        with _open(path) as image:
-            image.load()
-            turned = ImageOps.exif_transpose(image) if exif else image
-            turned.info.pop("transparency", None)  # it is dropped, with a warning where it belongs to a palette
-            if turned.mode.startswith("I"):
-                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-            return turned.convert("RGB")
+        with _open(source, name) as image:
+            yield image
+    except InputError:
+        raise
     except _PICTURE_ERRORS as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
 
 
-def _open(path: Path) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB."""
+    image.load()
+    image.info.pop("transparency", None)  # it is dropped, with a warning where it belongs to a palette
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _open(source: Path | BinaryIO, name: object) -> Image.Image:
     """Open a picture; nothing but its head is read."""
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(source, formats=_FORMATS)
     except _PICTURE_ERRORS as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
     if image.width * image.height > MAX_IMAGE_PIXELS:
         image.close()
         raise InputError(
-            f"an image must have at most {MAX_IMAGE_PIXELS:,} pixels, got {image.width}x{image.height} in {path}"
+            f"an image must have at most {MAX_IMAGE_PIXELS:,} pixels, got {image.width}x{image.height} in {name}"
         )
     return image
 
 
-def _unreadable(path: Path, error: BaseException) -> InputError:
+def _unreadable(path: object, error: BaseException) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(f"image {path} must exist, got no such file; put it back and run the same command again")
     reason = (str(error).split(chr(10))[0] or type(error).__name__)[:160]

@@ -1,0 +1,138 @@
+"""WordPiece as BERT has it: texts become rows of word pieces. The pieces are carried as ``vocab.txt``."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vln_clip.errors import InputError
+from vln_clip.files import write_atomically
+from vln_clip.reading import read_json, read_text
+from vln_clip.tasks.pretraining.records import PAD
+
+if TYPE_CHECKING:
+    from tokenizers import BertWordPieceTokenizer
+
+MAX_TOKENS = 20  # [CLS] and [SEP] included
+VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer.json"
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_MIN_COUNT = 2  # of a pair of pieces that is joined into one
+
+
+class WordPieces:
+    """Uncased word pieces; ``transformers``' fast tokenizer of BERT makes the same of a text.
+
+    Attributes:
+        words: every piece, its position being its index; ``[PAD]`` is 0.
+        mask_id: index of ``[MASK]``.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        indices = {word: index for index, word in enumerate(self.words)}
+        missing = [name for name in SPECIAL if name not in indices]
+        if missing or len(indices) != len(self.words) or indices[SPECIAL[0]] != PAD:
+            found = f"no {', '.join(missing)}" if missing else "a piece twice or [PAD] not as the first"
+            raise InputError(
+                f"word pieces must be different, {', '.join(SPECIAL)} among them and [PAD] first, got {found}; take "
+                "the vocab.txt of a BERT"
+            )
+        self.mask_id = indices["[MASK]"]
+        self._indices = indices
+        self._tokenizer: BertWordPieceTokenizer | None = None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the pieces."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+
+    @classmethod
+    def read(cls, place: Path) -> "WordPieces":
+        """Read the pieces of a BERT: a ``vocab.txt``, or a folder with one or with a ``tokenizer.json``.
+
+        Raises:
+            InputError: neither is there, or it holds no word pieces of an uncased BERT.
+        """
+        if place.is_dir():
+            path = next((place / name for name in (VOCABULARY, TOKENIZER) if (place / name).is_file()), None)
+            if path is None:
+                raise InputError(f"folder {place} must have the word pieces of a BERT, {VOCABULARY} or {TOKENIZER}")
+        else:
+            path = place
+        words = _from_tokenizer(path) if path.suffix == ".json" else _lines(read_text(path))
+        try:
+            return cls(words)
+        except InputError as error:
+            raise InputError(f"file {path}: {error}") from None
+
+    @classmethod
+    def build(cls, texts: Iterable[str], size: int) -> "WordPieces":
+        """Learn at most ``size`` pieces from texts.
+
+        Raises:
+            InputError: there is no text.
+        """
+        from tokenizers import BertWordPieceTokenizer
+
+        tokenizer = BertWordPieceTokenizer(lowercase=True)
+        tokenizer.train_from_iterator(
+            iter(texts), vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=list(SPECIAL), show_progress=False
+        )
+        indices = tokenizer.get_vocab()
+        if len(indices) == len(SPECIAL):
+            raise InputError("texts that word pieces are learned from must have words, got none")
+        return cls(sorted(indices, key=indices.__getitem__))
+
+    def write(self, path: Path) -> None:
+        """Write the pieces, one a line, as BERT's ``vocab.txt`` has them."""
+        content = "".join(f"{word}\n" for word in self.words).encode()
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+    def encode(self, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> Tensor:
+        """Return the pieces of texts: (N, L) int64, [CLS] first, [SEP] last, then ``PAD``.
+
+        Args:
+            texts: lower-cased, cleaned and split as BERT does; longer ones are cut at their end.
+            max_tokens: L, at least 2.
+        """
+        if not texts:
+            return torch.zeros(0, max_tokens, dtype=torch.int64)
+        tokenizer = self._loaded(max_tokens)
+        return torch.from_numpy(np.array([found.ids for found in tokenizer.encode_batch(list(texts))], np.int64))
+
+    def _loaded(self, max_tokens: int) -> "BertWordPieceTokenizer":
+        """Return the tokenizer, which cuts and pads to a length."""
+        from tokenizers import BertWordPieceTokenizer
+
+        if self._tokenizer is None:
+            self._tokenizer = BertWordPieceTokenizer(self._indices, lowercase=True)
+        self._tokenizer.enable_truncation(max_tokens)
+        self._tokenizer.enable_padding(length=max_tokens, pad_id=PAD)
+        return self._tokenizer
+
+
+def _lines(text: str) -> list[str]:
+    """Return the pieces of a ``vocab.txt``; nothing but a line end separates them."""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def _from_tokenizer(path: Path) -> list[str]:
+    """Return the pieces that a ``tokenizer.json`` of an uncased BERT holds."""
+    content = read_json(path)
+    model = content.get("model") if isinstance(content, dict) else None
+    normalizer = content.get("normalizer") if isinstance(content, dict) else None
+    vocabulary = model.get("vocab") if isinstance(model, dict) and model.get("type") == "WordPiece" else None
+    uncased = isinstance(normalizer, dict) and normalizer.get("lowercase") is True
+    if not isinstance(vocabulary, dict) or not uncased:
+        raise InputError(f"file {path} must hold the word pieces of an uncased BERT, got another tokenizer")
+    indices = list(vocabulary.values())
+    if not all(type(index) is int for index in indices) or sorted(indices) != list(range(len(indices))):
+        raise InputError(f"file {path} must number its {len(indices):,} pieces from 0 without a gap")
+    return sorted(vocabulary, key=vocabulary.__getitem__)
