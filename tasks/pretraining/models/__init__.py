@@ -1,0 +1,20 @@
+"""CLIP-ViL_p: the model, its heads and losses, and weights from BERT and from public checkpoints."""
+
+from vln_clip.tasks.pretraining.models.groups import ParameterGroups, parameter_groups
+from vln_clip.tasks.pretraining.models.heads import Classifier, PretrainingModel, PretrainingOutput
+from vln_clip.tasks.pretraining.models.losses import pretraining_losses
+from vln_clip.tasks.pretraining.models.sizes import DEMO_SIZES, VilSizes
+from vln_clip.tasks.pretraining.models.vil import ClipVil, VilStates
+
+__all__ = [
+    "DEMO_SIZES",
+    "Classifier",
+    "ClipVil",
+    "ParameterGroups",
+    "PretrainingModel",
+    "PretrainingOutput",
+    "VilSizes",
+    "VilStates",
+    "parameter_groups",
+    "pretraining_losses",
+]
