@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from tests import mutations
 from tests.reader_case import Case, as_json, as_lines
 from vln_clip import checkpoint, curves, report, scoring
+from vln_clip.encoders.base import Encoder
+from vln_clip.encoders.tower_files import read_tower, save_tower
 from vln_clip.encoders.weights import read_state_dict
 from vln_clip.features.arrays import read_array
 from vln_clip.features.formats import read_header, read_rows, write_rows
@@ -138,6 +140,14 @@ def read_weights(path):
         assert value.sum() is not None
 
 
+class Toy(Encoder):
+    """Two tensors under the name of a real network."""
+
+    def __init__(self):
+        super().__init__()
+        self.name, self.layer = "clip_rn50", torch.nn.Linear(2, 3)
+
+
 # Runs.
 
 
@@ -247,6 +257,7 @@ CASES = {
         read_weights,
     ),
     "weights_openai": Case("w.pt", write_torchscript, mutations.zipped(), read_weights),
+    "tower": Case("t.safetensors", lambda path: save_tower(Toy(), path, "colors"), mutations.safetensors, read_tower),
     "checkpoint": Case("checkpoint.safetensors", write_checkpoint, mutations.safetensors, read_checkpoint),
     "metrics": Case("metrics.jsonl", write_metrics, mutations.json_lines, lambda path: read_curves(path.parent)),
     "run_config": Case("config.json", write_config, mutations.json_text, lambda path: read_curves(path.parent)),

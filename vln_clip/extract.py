@@ -214,6 +214,7 @@ def demo_features(
         return estimate_s(encoder, panoramas, source, Options(), DEMO_LIMIT_S)
 
     encoder, reason = affordable_encoder(name, seconds, device, DEMO_LIMIT_S)
+    stands_in = encoder is None
     if encoder is None:
         width = pooled_width(name)
         log.logger.warning(
@@ -228,7 +229,7 @@ def demo_features(
     path = cached_path(encoder.name, cache, key)
     workers = default_workers(device)
     store = open_store(extract_features(encoder, panoramas, path, source=source, origin="demo", workers=workers))
-    return store if encoder.name == name else store.standing_in_for(name)
+    return store.standing_in_for(name) if stands_in else store
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ class Encoder(nn.Module):
 
     Attributes:
         name: the registry name it was made under.
+        architecture: registry name of the network where ``name`` is a file's; else empty.
         pooled_width: D of ``pooled``.
         grid_width: C of ``grid``.
         image_size_px: native height and width.
@@ -147,6 +148,7 @@ class Encoder(nn.Module):
     grid_width: int
     image_size_px: tuple[int, int]
     transform: Preprocess
+    architecture: str = ""
     trainable: bool = True
     weights: str = "random"
     pooling: str = ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from vln_clip.encoders.base import Encoder
+from vln_clip.encoders.tower_files import is_tower, read_tower_header, tower_path
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.registry import resolve
 
@@ -31,9 +32,13 @@ PREFIXES = {
     "open_clip": "vln_clip.encoders.clip:create",
     "timm": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
+    "tower": "vln_clip.encoders.tower_files:create",
 }
 
-TEXT_TOWERS = {"vln_clip.encoders.clip:create": "vln_clip.encoders.text:create"}  # factory of the image tower: of text
+TEXT_TOWERS = {  # factory of the image tower: of text
+    "vln_clip.encoders.clip:create": "vln_clip.encoders.text:create",
+    "vln_clip.encoders.tower_files:create": "vln_clip.encoders.tower_files:create_text",
+}
 
 
 class Widths(NamedTuple):
@@ -61,11 +66,13 @@ WIDTHS = {
 
 
 def check_name(name: str) -> None:
-    """Raise ``InputError`` with a suggestion unless ``name`` is a row or has a known prefix."""
+    """Raise ``InputError`` with a suggestion unless ``name`` is a row or has a known prefix; towers must have a file."""
     prefix, colon, rest = name.partition(":")
     if name in ENCODERS or (colon and rest and prefix in PREFIXES):
+        if is_tower(name):
+            check_name(read_tower_header(tower_path(name)).encoder)
         return
-    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH"]
+    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "tower:PATH"]
     raise unknown_name("encoder", name, shown)
 
 
@@ -73,7 +80,7 @@ def create_encoder(name: str, pretrained: bool | Path | str = True, device: torc
     """Make an encoder, in evaluation mode.
 
     Args:
-        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME`` or ``pixels:WIDTH``.
+        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH`` or ``tower:PATH``.
         pretrained: True finds the published weights on this machine or downloads them; False leaves random
             weights; a path names a local file (safetensors, a state dict, an OpenAI ``.pt`` archive).
         device: where it runs.
@@ -96,7 +103,7 @@ def create_text_encoder(
     """Make the text tower that belongs to an encoder's image tower, in evaluation mode.
 
     Args:
-        name: a CLIP row of ``ENCODERS`` or ``open_clip:ARCH/TAG``.
+        name: a CLIP row of ``ENCODERS``, ``open_clip:ARCH/TAG``, or ``tower:PATH`` of a file that holds both towers.
         pretrained: as for ``create_encoder``; the same file holds both towers.
         device: where it runs.
 
@@ -112,7 +119,8 @@ def create_text_encoder(
 
 def require_text_tower(name: str) -> None:
     """Raise ``InputError`` where an encoder sees images only."""
-    if _row(name) not in TEXT_TOWERS:
+    row = read_tower_header(tower_path(name)).encoder if is_tower(name) else name
+    if _row(row) not in TEXT_TOWERS:
         known = [row for row, factory in ENCODERS.items() if factory in TEXT_TOWERS]
         raise InputError(
             f"comparing texts with images needs an encoder with a text tower, one of {', '.join(known)} or "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.encoders.base import Crop, Preprocess
+from vln_clip.encoders.tower_files import is_tower
 from vln_clip.errors import InputError
 from vln_clip.features.store import StoreHeader, library_versions
 from vln_clip.records import NUM_VIEWS, VIEW_HEIGHT_PX, VIEW_WIDTH_PX
@@ -236,6 +237,10 @@ def affordable_encoder(
     check_name(name)
     if name.partition(":")[0] == "pixels":
         return create_encoder(name, device=device), ""
+    if is_tower(name):  # its weights are here; where they are damaged nothing may stand in for them
+        encoder = create_encoder(name, device=device)
+        total_s = seconds(encoder)
+        return (encoder, "") if total_s <= limit_s else (None, _too_slow(total_s))
     if offline():  # then the weights are here or not; without them there is nothing to time
         try:
             create_encoder(name, True)
@@ -243,11 +248,15 @@ def affordable_encoder(
             return None, "neither are its weights (the network is switched off)"
     total_s = seconds(create_encoder(name, False, device))
     if total_s > limit_s:
-        return None, f"extracting them would take about {total_s / 60:.0f} minutes on this machine"
+        return None, _too_slow(total_s)
     try:
         return create_encoder(name, True, device), ""
     except InputError as error:
         return None, str(error).split(";")[0]
+
+
+def _too_slow(total_s: float) -> str:
+    return f"extracting them would take about {total_s / 60:.0f} minutes on this machine"
 
 
 def device_of(encoder: Encoder) -> torch.device:

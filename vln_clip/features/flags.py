@@ -16,7 +16,7 @@ class Flags:
     """Which encoder, how it computes, where the output goes, and who does which share."""
 
     encoder: Annotated[str, tyro.conf.arg(aliases=["--features"])]
-    """A name of the table, open_clip:ARCH/TAG, timm:NAME or pixels:WIDTH."""
+    """A name of the table, open_clip:ARCH/TAG, timm:NAME, pixels:WIDTH or tower:PATH."""
     weights: Path | None = None
     """Local weights: safetensors, a state dict, or an OpenAI .pt archive."""
     out: Path | None = None

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vln_clip.encoders.table import ENCODERS, PREFIXES
+from vln_clip.encoders.table import ENCODERS, PREFIXES, check_name
+from vln_clip.encoders.tower_files import PREFIX as TOWER
+from vln_clip.encoders.tower_files import is_tower, read_tower_header, tower_path
 from vln_clip.errors import InputError, unknown_name
 from vln_clip.features.formats import STORE_SUFFIX, SUFFIXES, convert, format_of, stem_of
 from vln_clip.features.store import FeatureStore, open_store
@@ -17,14 +19,14 @@ PUBLIC_STEMS = {source.encoder: stem_of(Path(source.name)) for source in in_fold
 
 
 def split_name(name: str) -> list[str]:
-    """Split ``a+b`` into its parts; ``none`` has no parts, a file is one part.
+    """Split ``a+b`` into its parts; ``none`` has no parts, a file (also a tower's) is one part.
 
     Raises:
         InputError: a part is empty, or ``none`` beside others.
     """
     if name == BLIND:
         return []
-    if Path(name).is_file():
+    if Path(name).is_file() or (is_tower(name) and tower_path(name).is_file()):
         return [name]
     parts = name.split("+")
     if not all(parts) or BLIND in parts:
@@ -34,11 +36,16 @@ def split_name(name: str) -> list[str]:
 
 def is_file_name(name: str) -> bool:
     """Return whether a part of ``--features`` names a file."""
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES) and not is_tower(name)
 
 
 def file_stem(name: str) -> str:
-    """Return an encoder's name as a file name: ``open_clip:ARCH/TAG`` has characters that files cannot."""
+    """Return an encoder's name as a file name: ``open_clip:ARCH/TAG`` has characters that files cannot.
+
+    A tower of one's own is named by its digest: wherever its file lies, its features are the same.
+    """
+    if is_tower(name):
+        return f"{TOWER}-{read_tower_header(tower_path(name)).sha256[:16]}"
     name = "pixels" if name == "pixels:640" else name
     return name.replace(":", "-").replace("/", "-")
 
@@ -107,9 +114,10 @@ def _check_name(name: str, data: Path) -> None:
     """Raise ``InputError`` unless an encoder has this name; files of the data folder count as known names."""
     prefix, _, rest = name.partition(":")
     if name in ENCODERS or (rest and prefix in PREFIXES):
+        check_name(name)
         return
     files = [stem_of(path) for path in sorted((data / "features").glob("*")) if path.name.endswith(SUFFIXES)]
-    raise unknown_name("features", name, [*ENCODERS, *files, BLIND, "open_clip:ARCH/TAG", "timm:NAME"])
+    raise unknown_name("features", name, [*ENCODERS, *files, BLIND, "open_clip:ARCH/TAG", "timm:NAME", "tower:PATH"])
 
 
 def _as_store(path: Path, cache: Path) -> Path:
