@@ -7,7 +7,7 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 
 def packages() -> list[str]:
     """List every package; the mounted folders are listed once, not through their symlinks."""
-    own = ("caption", "datafolder", "encoders", "features", "sources", "viewer", "vqa")
+    own = ("caption", "datafolder", "encoders", "features", "pretrain", "sources", "viewer", "vqa")
     names = ["vln_clip", *(f"vln_clip.{name}" for name in own)]
     for folder in MOUNTED:
         names += [f"vln_clip.{folder}"] + [f"vln_clip.{folder}.{name}" for name in find_packages(folder)]

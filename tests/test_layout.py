@@ -24,6 +24,7 @@ PROGRAMS |= {
     "viewer",
     "vqa",
     "caption",
+    "pretrain",
     "image_grids",
     "demo_pictures",
     "trained",

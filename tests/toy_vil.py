@@ -4,9 +4,19 @@ import json
 import shutil
 
 from tests import vqa_data
-from tests.toy_pictures import GQA, GQA_ANSWERS, NAMES, captions, color, key, lxmert_items, numbers, picture
+from tests.toy_pictures import (
+    GQA,
+    GQA_ANSWERS,
+    NAMES,
+    captions,
+    color,
+    key,
+    lxmert_items,
+    numbers,
+    picture,
+    write_pictures,
+)
 from tests.toy_pictures import write_lxmert as write_vqa_lxmert
-from tests.toy_pictures import write_pictures
 
 SMALL = ["--dataset", "lxmert", "--size", "demo", "--bert", "scratch", "--encoder", "timm:test_resnet.r160_in1k"]
 SMALL += ["--encoder-weights", "random", "--batch-size", "8", "--accumulation", "1", "--device", "cpu"]
@@ -75,7 +85,12 @@ def write_snli_ve(data):
             }
             for place, (label, text) in enumerate(texts.items()):
                 pair = f"{number}.jpg#{place}"
-                line = {"Flickr30K_ID": str(number), "gold_label": label, "pairID": pair, "captionID": f"{number}.jpg#0"}
+                line = {
+                    "Flickr30K_ID": str(number),
+                    "gold_label": label,
+                    "pairID": pair,
+                    "captionID": f"{number}.jpg#0",
+                }
                 lines.append(line | {"sentence1": captions(number)[0], "sentence2": text, "annotator_labels": [label]})
         path = data / "SNLI-VE" / f"snli_ve_{name}.jsonl"
         path.parent.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ PROGRAMS = {
     "features": "inspect, convert, verify and compare feature files",
     "vqa": "train, evaluate and use models that answer questions about images",
     "caption": "train and evaluate captioners; caption your own pictures",
+    "pretrain": "pre-train CLIP-ViL_p, fine-tune it on VQA, GQA and SNLI-VE",
     "plot": "learning curves of runs, with confidence bands over seeds",
     "data": "list, fetch and verify the data folder; build the demo world; make R4R",
     "scenes": "make graph and skyboxes of your own building; check and draw any",

@@ -3,9 +3,10 @@
 Axes: ``B`` pairs of a batch, ``L`` word pieces, ``M`` of them masked, ``H`` and ``W`` rows and columns of pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 PAD = 0  # index of [PAD]; every other piece is real
@@ -70,3 +71,8 @@ class PretrainingBatch:
     matched: Tensor
     answer: Tensor
     image_rows: Tensor
+
+    def to(self, device: torch.device | str) -> "PretrainingBatch":
+        """Return the batch on a device."""
+        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
+        return PretrainingBatch(**moved)

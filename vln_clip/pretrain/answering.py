@@ -66,11 +66,11 @@ def score(data: VilData, task: str, split: str, labels: list[str]) -> dict[str, 
 
     Labels outside the vocabulary are wrong.
     """
+    questions = data.questions(task, split)
     if task == "vqa":
-    XX = {question.question_id: label for question, label in zip(questions, labels, strict=True)}
+        predictions = {question.question_id: label for question, label in zip(questions, labels, strict=True)}
         return vqa_accuracy(questions, predictions).metrics
-    gold = data.gold(task, split)
-    return {"accuracy": sum(a == b for a, b in zip(gold, labels, strict=True)) / len(gold)}
+    return {"accuracy": sum(q.answer == label for q, label in zip(questions, labels, strict=True)) / len(questions)}
 
 
 def result_rows(data: VilData, task: str, split: str, labels: list[str]) -> list[dict[str, Any]]:

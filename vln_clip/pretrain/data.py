@@ -1,6 +1,6 @@
-"""What a run of CLIP-ViL_p reads: pairs to pre-train on, questions and hypotheses to fine-tune on, word pieces, images."""
+"""What a run of CLIP-ViL_p reads: pairs to pre-train on, texts with labels to fine-tune on, word pieces, images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,19 +13,22 @@ from vln_clip import log, paths
 from vln_clip.demo_pictures import COCO_FOLDERS as COCO
 from vln_clip.demo_pictures import drawn_pictures
 from vln_clip.encoders import Encoder, create_encoder
+from vln_clip.encoders.weights import fetch_weights
 from vln_clip.errors import InputError
 from vln_clip.features.pipeline import default_workers
 from vln_clip.pretrain.config import DEMO_PIECES, PUBLISHED, RANDOM, SCRATCH, PretrainConfig
-from vln_clip.tasks.pretraining.bert import find_bert
 from vln_clip.tasks.pretraining.images import ImageFiles
 from vln_clip.tasks.pretraining.labels import LabelTable
 from vln_clip.tasks.pretraining.pairs import PairTable
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.pretraining.places import ImagePlaces
-from vln_clip.tasks.pretraining.snli_ve import LABELS, read_snli_ve
+from vln_clip.tasks.pretraining.snli_ve import FILES as SNLI_VE_FILES
+from vln_clip.tasks.pretraining.snli_ve import FOLDER as SNLI_VE_FOLDER
+from vln_clip.tasks.pretraining.snli_ve import label_vocabulary, read_snli_ve
 from vln_clip.tasks.pretraining.sources import Source
 from vln_clip.tasks.pretraining.stored import load_pairs
 from vln_clip.tasks.pretraining.vision import CanvasSize
+from vln_clip.tasks.vqa.answers import normalize_label
 from vln_clip.tasks.vqa.files import DATASETS as FILES
 from vln_clip.tasks.vqa.files import load_questions
 from vln_clip.tasks.vqa.questions import Question
@@ -47,6 +50,7 @@ class TaskFiles:
         labels: list of answers, in the data folder; built of the training questions where it is not there.
         more_than: an answer of a list that is built must be that of more questions.
         drop_unknown: rows are not learned from where none of their answers is in the list.
+        normalize: what is done to an answer before it is counted; files with scores of answers hold them as they are.
     """
 
     files: str
@@ -55,6 +59,7 @@ class TaskFiles:
     labels: str = ""
     more_than: int = 0
     drop_unknown: bool = False
+    normalize: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ DATASETS = {
         _ANSWERS,
         {
             "vqa": TaskFiles(
-                "vqa_lxmert", _splits("train+nominival", "minival", "test"), COCO, "VQA/trainval_label2ans.json", 8
+                "vqa_lxmert", _splits("train+nominival", "minival", "test"), COCO, "VQA/trainval_label2ans.json"
             ),
             "gqa": TaskFiles(
                 "gqa_lxmert",
@@ -110,7 +115,7 @@ DATASETS = {
         COCO,
         _ANSWERS,
         {
-            "vqa": TaskFiles("demo", _splits("train", "val", "test"), COCO, more_than=2),
+            "vqa": TaskFiles("demo", _splits("train", "val", "test"), COCO, more_than=2, normalize=normalize_label),
             "gqa": TaskFiles("gqa", _splits("train", "val", "testdev"), _GQA_IMAGES),
             SNLI_VE: _SNLI_VE,
         },
@@ -242,8 +247,8 @@ class VilData:
         lines = []
         if self.config.bert == SCRATCH:
             lines.append(
-                f"NOTE: a small BERT of random weights with {len(self.pieces):,} word pieces of the training texts; the "
-                "paper's: --size paper --bert bert-base-uncased"
+                f"NOTE: BERT begins with random weights and {len(self.pieces):,} word pieces of the training texts, and "
+                f"is {self.config.size} size; the paper's: --size paper --bert bert-base-uncased"
             )
         if self.config.pretrain:
             train, val = self.pairs(TRAIN), self.pairs(VAL)
@@ -286,7 +291,7 @@ class VilData:
     def _find_pieces(self) -> WordPieces:
         """Return BERT's word pieces, or such of the training texts."""
         if self.config.bert != SCRATCH:
-            return WordPieces.read(find_bert(self.config.bert))
+            return WordPieces.read(_bert_place(self.config.bert))
         sources = [pair.text for source in self.sources(TRAIN) for pair in source.pairs()]
         return WordPieces.build(sources, DEMO_PIECES)
 
@@ -294,15 +299,21 @@ class VilData:
         row = self.row.tasks[task]
         given = {"vqa": self.config.vqa_answers, "gqa": self.config.gqa_answers}.get(task)
         if row.files == SNLI_VE:
-            return AnswerVocabulary(LABELS)
+            return label_vocabulary()
         listed = given or (self.folder / row.labels if row.labels else None)
         if listed is not None and (given or listed.is_file()):
             return AnswerVocabulary.read(listed)
-        return AnswerVocabulary.build(self.questions(task, TRAIN), row.more_than)
+        return AnswerVocabulary.build(self.questions(task, TRAIN), row.more_than, row.normalize)
+
+
+def _bert_place(bert: str) -> Path:
+    """Return the folder of a BERT, or the word pieces of one on the hub."""
+    folder = Path(bert)
+    return folder if folder.is_dir() else fetch_weights(f"the word pieces of {bert}", bert, ("vocab.txt",))
 
 
 def _snli_ve_file(split: str) -> str:
-    return f"SNLI-VE/snli_ve_{split}.jsonl"
+    return f"{SNLI_VE_FOLDER}/{SNLI_VE_FILES[split]}"
 
 
 def require_labels(data: VilData, task: str, split: str) -> None:

@@ -14,16 +14,8 @@ from vln_clip.errors import InputError
 from vln_clip.log import logger
 from vln_clip.pretrain.config import PUBLISHED, RANDOM, SCRATCH, PretrainConfig, settings_of
 from vln_clip.pretrain.data import VilData
-from vln_clip.tasks.pretraining.models import (
-    DEMO_SIZES,
-    Classifier,
-    ClipVil,
-    PretrainingModel,
-    VilSizes,
-    load_bert,
-    read_public_checkpoint,
-    take_answer_rows,
-)
+from vln_clip.tasks.pretraining.models import DEMO_SIZES, Classifier, ClipVil, PretrainingModel, VilSizes
+from vln_clip.tasks.pretraining.models.heads import answer_head
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.vqa.answers import normalize_lxmert
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
@@ -56,9 +48,7 @@ def build_classifier(config: PretrainConfig, data: VilData, task: str, seed: int
     )
 
 
-def _built(
-    build: Callable[[], Model], config: PretrainConfig, data: VilData, seed: int, weights: bool = True
-) -> Model:
+def _built(build: Callable[[], Model], config: PretrainConfig, data: VilData, seed: int, weights: bool = True) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build()
@@ -133,7 +123,9 @@ def start_from(model: Classifier, source: Path, data: VilData, task: str) -> Non
 def _take_answers(model: Classifier, weights: dict[str, Tensor], known: list[str], wanted: Sequence[str]) -> None:
     """Give the head of a task the rows of the pre-trained head; see ``take_answer_rows``."""
     head = answer_head(model.vil.sizes.width, len(known))
-    head.load_state_dict({name.removeprefix("answers."): v for name, v in weights.items() if name.startswith("answers.")})
+    head.load_state_dict(
+        {name.removeprefix("answers."): v for name, v in weights.items() if name.startswith("answers.")}
+    )
     found = take_answer_rows(head, known, model.head, wanted, normalize_lxmert)
     logger.info("answer head: %d of %d answers are known from pre-training", found, len(wanted))
 

@@ -18,7 +18,6 @@ from vln_clip.tasks.pretraining.records import PretrainingBatch
 from vln_clip.tasks.pretraining.sampler import GroupedSampler, in_order_by_group
 
 
-
 def first(job: Job) -> Stage:
     """Set up masked words and matching."""
     return _stage(job, FIRST, with_answers=False)

@@ -100,7 +100,7 @@ _DEMO_TASK = Recipe(64, 1, 1e-3, 1e-2, (), 1, 1, 0.05)
 DEMO = Recipes(
     Recipe(64, 1, 1e-3, 1e-2, (), 1, 2, 0.05),
     Recipe(64, 1, 1e-3, 1e-2, (), 1, 1, 0.05),
-    {name: _DEMO_TASK for name in _TASKS},
+    dict.fromkeys(_TASKS, _DEMO_TASK),
 )
 
 
