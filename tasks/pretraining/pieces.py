@@ -1,7 +1,9 @@
 """WordPiece as BERT has it: texts become rows of word pieces. The pieces are carried as ``vocab.txt``."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +18,12 @@ from vln_clip.tasks.pretraining.records import PAD
 
 if TYPE_CHECKING:
     from tokenizers import BertWordPieceTokenizer
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 MAX_TOKENS = 20  # [CLS] and [SEP] included
 VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer.json"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_MIN_COUNT = 2  # of a pair of pieces that is joined into one
 
 
 class WordPieces:
@@ -74,21 +77,23 @@ class WordPieces:
 
     @classmethod
     def build(cls, texts: Iterable[str], size: int) -> "WordPieces":
-        """Learn at most ``size`` pieces from texts.
+        """Make at most ``size`` pieces of texts: their characters, which spell every word, and their commonest words.
+
+        The trainer of ``tokenizers`` is not used, because it gives other pieces whenever it is run.
 
         Raises:
-            InputError: there is no text.
+            InputError: there is no word, or ``size`` is too small for the characters.
         """
-        from tokenizers import BertWordPieceTokenizer
-
-        tokenizer = BertWordPieceTokenizer(lowercase=True)
-        tokenizer.train_from_iterator(
-            iter(texts), vocab_size=size, min_frequency=_MIN_COUNT, special_tokens=list(SPECIAL), show_progress=False
-        )
-        indices = tokenizer.get_vocab()
-        if len(indices) == len(SPECIAL):
-            raise InputError("texts that word pieces are learned from must have words, got none")
-        return cls(sorted(indices, key=indices.__getitem__))
+        counts = Counter(word for text in texts for word in _words(text))
+        letters = sorted({letter for word in counts for letter in word})
+        spelled = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+        if not counts or size < len(spelled):
+            raise InputError(
+                f"word pieces must be made of texts with words, and be {len(spelled)} at least for the {len(letters)} "
+                f"characters of these, got {size} of {len(counts):,} words"
+            )
+        ordered = sorted((-count, word) for word, count in counts.items() if len(word) > 1)
+        return cls([*spelled, *(word for _, word in ordered)][:size])
 
     def write(self, path: Path) -> None:
         """Write the pieces, one a line, as BERT's ``vocab.txt`` has them."""
@@ -116,6 +121,20 @@ class WordPieces:
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(length=max_tokens, pad_id=PAD)
         return self._tokenizer
+
+
+def _words(text: str) -> list[str]:
+    """Return the words and marks of a text, as an uncased BERT splits them before it looks for pieces."""
+    normalizer, splitter = _split_as_bert()
+    return [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
+
+
+@cache
+def _split_as_bert() -> "tuple[Normalizer, PreTokenizer]":
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    return BertNormalizer(), BertPreTokenizer()
 
 
 def _lines(text: str) -> list[str]:
