@@ -141,9 +141,6 @@ def test_a_finished_run_is_shown_again_and_another_configuration_refused(world, 
     ("words", "message"),
     [
         (["--encoder", "pixels:8"], "--encoder must have weights that can learn, got pixels:8, which has none"),
-        (["--no-pretrain", "--tasks"], "--tasks must be one or more with --no-pretrain, got none"),
-        (["--init", "x"], "--init must be used with --no-pretrain, got x"),
-        (["--tasks", "vqa", "vqa"], "--tasks must be each named once, got vqa vqa"),
         (["--sources", "coca:f"], r"kind of a source \(KIND:FILE\) must be"),
         (["--sources", "lxmert:nothing.json"], "nothing.json"),
     ],
@@ -153,14 +150,30 @@ def test_wrong_settings_are_refused_in_one_sentence(world, words, message):
         world.train("wrong", *SHORT, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--no-pretrain", "--tasks"], "--tasks must be one or more with --no-pretrain, got none"),
+        (["--init", "x"], "--init must be used with --no-pretrain, got x"),
+        (["--tasks", "vqa", "vqa"], "--tasks must be each named once, got vqa vqa"),
+        (["--batch-size", "0"], "--batch-size must be positive, got 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(world, capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        main([*words])
+    assert stopped.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_a_checkpoint_of_another_size_or_task_is_refused(world):
     run = world.runs / "toy" / "checkpoints"
     with pytest.raises(InputError, match="--init must be a pre-trained model"):
         world.train("other", "--no-pretrain", "--init", str(run / "vqa" / "last"), *SHORT)
+    words = ["--no-pretrain", "--init", str(init(world)), "--encoder", "timm:test_vit.r160_in1k", *SHORT]
     with pytest.raises(InputError, match="must be pre-trained with this encoder and size"):
-        words = ["--no-pretrain", "--init", str(init(world)), "--encoder", "timm:test_vit.r160_in1k", *SHORT]
         world.train("other2", *words)
-    with pytest.raises(InputError, match="must hold a fine-tuned model, got .* with pre-trained ones only"):
+    with pytest.raises(InputError, match=r"must hold a fine-tuned model, got .* with pre-trained ones only"):
         main(["evaluate", "--checkpoint", str(init(world))])
 
 

@@ -247,8 +247,8 @@ class VilData:
         lines = []
         if self.config.bert == SCRATCH:
             lines.append(
-                f"NOTE: BERT begins with random weights and {len(self.pieces):,} word pieces of the training texts, and "
-                f"is {self.config.size} size; the paper's: --size paper --bert bert-base-uncased"
+                f"NOTE: BERT begins with random weights and {len(self.pieces):,} word pieces of the training texts, in "
+                f"{self.config.size} size; the paper's: --size paper --bert bert-base-uncased"
             )
         if self.config.pretrain:
             train, val = self.pairs(TRAIN), self.pairs(VAL)

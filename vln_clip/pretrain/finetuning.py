@@ -29,7 +29,7 @@ def stage(job: Job, task: str, pretrained: bool) -> Stage:
     table, seed = data.table(task, TRAIN), job.seed(task)
     model = build_classifier(config, data, task, job.seed("model"))
     if pretrained:
-        start_from(model, _source(job), data, task)
+        start_from(model, _source(job), config, data, task)
     generator = ranks.generator(seed, data.device)
     joint = None if ranks.world == 1 else torch.Generator(data.device).manual_seed(seed)
     epoch = recipe.steps(len(table))

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vln_clip import checkpoint
+from vln_clip import checkpoint, log
 from vln_clip.encoders import Encoder, create_encoder
 from vln_clip.errors import InputError
-from vln_clip.log import logger
 from vln_clip.pretrain.config import PUBLISHED, RANDOM, SCRATCH, PretrainConfig, settings_of
-from vln_clip.pretrain.data import VilData
+from vln_clip.pretrain.data import SNLI_VE, VilData
 from vln_clip.tasks.pretraining.models import DEMO_SIZES, Classifier, ClipVil, PretrainingModel, VilSizes
+from vln_clip.tasks.pretraining.models.bert import load_bert
 from vln_clip.tasks.pretraining.models.heads import answer_head
+from vln_clip.tasks.pretraining.models.public import read_public_checkpoint
+from vln_clip.tasks.pretraining.models.surgery import take_answer_rows
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.vqa.answers import normalize_lxmert
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
-Model = TypeVar("Model", bound=nn.Module)
-TASK = "vil"
+Model = TypeVar("Model", PretrainingModel, Classifier)
+TASK, PROG = "vil", "python -m vln_clip.pretrain"
+_HEAD = "answers."
 
 
 def build_pretraining(config: PretrainConfig, data: VilData, seed: int, weights: bool = True) -> PretrainingModel:
@@ -86,48 +89,60 @@ def make_encoder(name: str, weights: str) -> Encoder:
     return encoder.train()
 
 
-def start_from(model: Classifier, source: Path, data: VilData, task: str) -> None:
+def start_from(model: Classifier, source: Path, config: PretrainConfig, data: VilData, task: str) -> None:
     """Give a fine-tuned model the weights of a pre-trained one; of its answer head those rows that it knows.
 
     Args:
         model: of the task.
         source: folder of a checkpoint of this program, or a public ``.pth`` file.
+        config: of the run.
         data: whose labels the model tells.
         task: of ``config.TASKS``.
 
     Raises:
         InputError: it is of another encoder or size.
     """
-    if source.is_file():
-        report = read_public_checkpoint(source, model)
-        logger.info("%s: %s", source, report)
-        return
-    saved = checkpoint.load(source)
-    info = saved.header
-    if info.get("task") != TASK or info.get("stage_of") is not None:
-        raise InputError(f"--init must be a pre-trained model of {TASK}, got {source} of another program or task")
+    weights, known = _public(source, config, data) if source.is_file() else _own(source)
     own = model.vil.state_dict()
-    weights = {name.removeprefix("vil."): v for name, v in saved.weights.items() if name.startswith("vil.")}
+    found = {name.removeprefix("vil."): value for name, value in weights.items() if name.startswith("vil.")}
     for name, value in own.items():
-        if name not in weights or weights[name].shape != value.shape:
-            found = tuple(weights[name].shape) if name in weights else "nothing"
+        if name not in found or found[name].shape != value.shape:
+            there = tuple(found[name].shape) if name in found else "nothing"
             raise InputError(
                 f"{source} must be pre-trained with this encoder and size: {name} is {tuple(value.shape)} here and "
-                f"{found} there; give the --encoder, --size and --bert that it was trained with"
+                f"{there} there; give the --encoder, --size and --bert that it was trained with"
             )
-    model.vil.load_state_dict(weights)
-    if task != "snli_ve":
-        _take_answers(model, saved.weights, info["answers"], data.labels(task).answers)
+    model.vil.load_state_dict(found)
+    head = {name.removeprefix(_HEAD): value for name, value in weights.items() if name.startswith(_HEAD)}
+    if task == SNLI_VE or not head:
+        return
+    pretrained = answer_head(model.vil.sizes.width, len(known))
+    pretrained.load_state_dict(head)
+    labels = data.labels(task).answers
+    count = take_answer_rows(pretrained, known, model.head, labels, normalize_lxmert)
+    log.logger.info("%s: %d of %d answers are known from pre-training", task, count, len(labels))
 
 
-def _take_answers(model: Classifier, weights: dict[str, Tensor], known: list[str], wanted: Sequence[str]) -> None:
-    """Give the head of a task the rows of the pre-trained head; see ``take_answer_rows``."""
-    head = answer_head(model.vil.sizes.width, len(known))
-    head.load_state_dict(
-        {name.removeprefix("answers."): v for name, v in weights.items() if name.startswith("answers.")}
+def _own(source: Path) -> tuple[dict[str, Tensor], Sequence[str]]:
+    """Return weights and answers of a model that this program has pre-trained."""
+    saved = checkpoint.load(source)
+    info = saved.header
+    if info.get("task") != TASK or info.get("tells") is not None:
+        raise InputError(f"--init must be a pre-trained model of {PROG}, got {source} of another program or task")
+    return saved.weights, info["answers"]
+
+
+def _public(source: Path, config: PretrainConfig, data: VilData) -> tuple[dict[str, Tensor], Sequence[str]]:
+    """Return weights and answers of a public checkpoint; what it lacks of a head is not there."""
+    model = build_pretraining(config, data, seed=0, weights=False)
+    report = read_public_checkpoint(source, model)
+    log.logger.info(
+        "%s: %d tensors used; unused: %s; missing: %s",
+        *(source, len(report.used), ", ".join(report.unused) or "none", ", ".join(report.missing) or "none"),
     )
-    found = take_answer_rows(head, known, model.head, wanted, normalize_lxmert)
-    logger.info("answer head: %d of %d answers are known from pre-training", found, len(wanted))
+    absent = any(name.startswith(_HEAD) for name in report.missing)
+    weights = {name: v for name, v in model.state_dict().items() if not (absent and name.startswith(_HEAD))}
+    return weights, data.answers.answers
 
 
 def header(config: PretrainConfig, data: VilData, task: str | None) -> dict[str, Any]:
@@ -140,7 +155,7 @@ def header(config: PretrainConfig, data: VilData, task: str | None) -> dict[str,
     """
     return {
         "task": TASK,
-        "stage_of": task,
+        "tells": task,
         "dataset": config.dataset,
         "features": data.encoder_used(),
         "pieces": list(data.pieces.words),
@@ -164,11 +179,11 @@ def load(folder: Path, device: torch.device) -> tuple[Classifier, VilData, str]:
     """
     saved = checkpoint.load(folder)
     info = saved.header
-    if info.get("task") != TASK or info.get("stage_of") is None:
+    if info.get("task") != TASK or info.get("tells") is None:
         raise InputError(f"{folder} must be a fine-tuned checkpoint of python -m vln_clip.pretrain, got another one")
     config = settings_of(info["config"])
-    labels = {info["stage_of"]: AnswerVocabulary(info["labels"])}
+    labels = {info["tells"]: AnswerVocabulary(info["labels"])}
     data = VilData(config, device, WordPieces(info["pieces"]), labels)
-    model = build_classifier(config, data, info["stage_of"], seed=0, weights=False)
+    model = build_classifier(config, data, info["tells"], seed=0, weights=False)
     checkpoint.restore_weights(model, saved.weights, folder)
-    return model.eval(), data, info["stage_of"]
+    return model.eval(), data, info["tells"]
