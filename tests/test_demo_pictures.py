@@ -14,7 +14,6 @@ from vln_clip.envs.demo.palette import COLORS
 from vln_clip.envs.demo.pictures import PicturesConfig, build_pictures, demo_pictures
 from vln_clip.envs.demo.pictures.asking import Candidate, candidates
 from vln_clip.envs.demo.pictures.balance import pick
-from vln_clip.envs.demo.pictures.build import houses_of
 from vln_clip.envs.demo.pictures.files import question_type
 from vln_clip.envs.demo.pictures.seen import Facts, Seen
 from vln_clip.envs.demo.pictures.views import camera_axes, draw_pictures
@@ -167,7 +166,7 @@ def test_splits_share_no_house(tiny):
     houses["karpathy test"] = {row["cocoid"] // 1000 - 1 for row in rows if row["split"] == "test"}
     houses["test"] = {row["image_id"] // 1000 - 1 for row in questions(tiny, "test2015")}
     assert houses == {"train": {0, 1, 2}, "val": {3}, "karpathy test": {4}, "test": {5}}
-    assert [list(houses_of(TINY, split)) for split in SPLITS] == [[0, 1, 2], [3, 4], [5]]
+    assert [list(TINY.houses_of(split)) for split in SPLITS] == [[0, 1, 2], [3, 4], [5]]
 
 
 def seen(name: str, color: str | None, center: float, clear: bool = True, distance_m: float = 3.0) -> Seen:

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from vln_clip.envs.demo.palette import COLORS
-from vln_clip.envs.demo.pictures.seen import Facts, Seen
-from vln_clip.envs.demo.pictures.words import BRIGHT, FIXED_COLOR, LOOKALIKES, NOUNS, NUMBERS, PALE, ROOMS, with_article
+from vln_clip.envs.demo.pictures.certain import (
+    LARGE,
+    another,
+    colored,
+    doubtful,
+    nearer,
+    side_of,
+    single,
+    words_for,
+)
+from vln_clip.envs.demo.pictures.seen import Facts
+from vln_clip.envs.demo.pictures.words import FIXED_COLOR, NOUNS, NUMBERS, ROOMS, with_article
 
-_LARGE = 0.015  # share from which a thing's color strikes the eye
-_SIDE_GAP, _DEPTH_RATIO = 0.25, 1.6
 _ASK_SEED = 1_000_039
 
 _PHRASES: dict[str, tuple[str, ...]] = {
@@ -102,48 +110,13 @@ def _ask(
     return Candidate(facts.image_id, form, topic, text[0].upper() + text[1:], answer, domain)
 
 
-def _named(name: str) -> dict[str, str]:
-    """Return the words for a thing in phrases."""
-    noun = NOUNS[name]
-    return {
-        "noun": noun.one,
-        "is": noun.verb,
-        "Is": noun.verb.capitalize(),
-        "a": noun.with_article(),
-        "many": noun.many,
-    }
-
-
-def _other(rng: np.random.Generator, options: tuple[str, ...], *taken: str | None) -> str:
-    """Draw an option that is not taken."""
-    free = [option for option in options if option not in taken]
-    return free[int(rng.integers(len(free)))]
-
-
-def _doubtful(facts: Facts, name: str) -> bool:
-    """Tell whether something is seen that could be taken for a thing of that name."""
-    return any(thing.name in LOOKALIKES[name] for thing in facts.things)
-
-
-def _single(facts: Facts) -> list[Seen]:
-    """Return the things that "the sofa" can only mean."""
-    names = [thing.name for thing in facts.things]
-    return [thing for thing in facts.clear if names.count(thing.name) == 1 and not _doubtful(facts, thing.name)]
-
-
-def _colored(facts: Facts) -> dict[str, list[Seen]]:
-    """Return all things of each color that can be asked about here."""
-    pale = PALE.get(facts.room, ()) if facts.room else BRIGHT
-    return {color: [thing for thing in facts.things if thing.color == color] for color in BRIGHT if color not in pale}
-
-
 def _about_presence(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
     seen, clear = {thing.name for thing in facts.things}, {thing.name for thing in facts.clear}
     for name in NOUNS:
         if name in clear:
-            yield _ask(rng, facts, "presence", name, "yes", "yes_no", **_named(name))
-        elif name not in seen and not _doubtful(facts, name):
-            yield _ask(rng, facts, "presence", name, "no", "yes_no", **_named(name))
+            yield _ask(rng, facts, "presence", name, "yes", "yes_no", **words_for(name))
+        elif name not in seen and not doubtful(facts, name):
+            yield _ask(rng, facts, "presence", name, "no", "yes_no", **words_for(name))
 
 
 def _about_counts(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
@@ -151,20 +124,20 @@ def _about_counts(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]
         found = [thing for thing in facts.things if thing.name == name]
         if noun.mass or len(found) >= len(NUMBERS) or not all(thing.clear for thing in found):
             continue
-        if not _doubtful(facts, name):
-            yield _ask(rng, facts, "count", name, str(len(found)), "number", **_named(name))
-    for color, found in _colored(facts).items():
+        if not doubtful(facts, name):
+            yield _ask(rng, facts, "count", name, str(len(found)), "number", **words_for(name))
+    for color, found in colored(facts).items():
         if all(thing.clear and thing.name != "curtain" for thing in found):
             yield _ask(rng, facts, "count_color", color, str(len(found)), "number", color=color)
 
 
 def _about_colors(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
-    for thing in _single(facts):
+    for thing in single(facts):
         if thing.color is None or thing.name in FIXED_COLOR:
             continue
-        words = _named(thing.name)
+        words = words_for(thing.name)
         yield _ask(rng, facts, "color", thing.name, thing.color, "color", **words)
-        wrong = _other(rng, tuple(COLORS), thing.color)
+        wrong = another(rng, tuple(COLORS), thing.color)
         for color, answer in ((thing.color, "yes"), (wrong, "no")):
             a_color = NOUNS[thing.name].with_article(color)
             yield _ask(rng, facts, "is_color", thing.name, answer, "yes_no", color=color, a_color=a_color, **words)
@@ -173,15 +146,15 @@ def _about_colors(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]
             same = [thing for thing in facts.things if thing.name == name]
             there = [thing for thing in same if thing.place == place]
             sure = all(thing.place for thing in same) and len(same) > 1 and len(there) == 1
-            if sure and there[0].clear and there[0].color and name not in FIXED_COLOR and not _doubtful(facts, name):
-                yield _ask(rng, facts, "color_at", name, there[0].color, "color", place=place, **_named(name))
+            if sure and there[0].clear and there[0].color and name not in FIXED_COLOR and not doubtful(facts, name):
+                yield _ask(rng, facts, "color_at", name, there[0].color, "color", place=place, **words_for(name))
 
 
 def _about_objects(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
-    for color, found in _colored(facts).items():
+    for color, found in colored(facts).items():
         if not found:
             yield _ask(rng, facts, "any_color", color, "no", "yes_no", color=color, a_color=with_article(color))
-        elif found[0].share >= _LARGE:
+        elif found[0].share >= LARGE:
             yield _ask(rng, facts, "any_color", color, "yes", "yes_no", color=color, a_color=with_article(color))
             if len(found) == 1 and found[0].clear:
                 if found[0].place:
@@ -191,29 +164,30 @@ def _about_objects(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate
 
 
 def _about_places(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
-    for thing in _single(facts):
+    for thing in single(facts):
         if not thing.place:
             continue
-        words = _named(thing.name)
+        words = words_for(thing.name)
         yield _ask(rng, facts, "where", thing.name, thing.place, "place", **words)
         if thing.place != "middle":
-            wrong = _other(rng, ("left", "right"), thing.place)
+            wrong = another(rng, ("left", "right"), thing.place)
             place, answer = ((thing.place, "yes"), (wrong, "no"))[int(rng.integers(2))]
             yield _ask(rng, facts, "is_place", thing.name, answer, "yes_no", place=place, **words)
 
 
 def _about_pairs(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
-    things = [thing for thing in _single(facts) if not NOUNS[thing.name].mass]
+    things = [thing for thing in single(facts) if not NOUNS[thing.name].mass]
     for index, thing in enumerate(things):
         for other in things[index + 1 :]:
             one, two = (thing, other)[:: 1 if rng.random() < 0.5 else -1]
-            words = {**_named(one.name), "other": NOUNS[two.name].one}
-            if abs(one.center - two.center) >= _SIDE_GAP and one.place != two.place:
+            words = {**words_for(one.name), "other": NOUNS[two.name].one}
+            lies = side_of(one, two)
+            if lies:
                 side = ("left", "right")[int(rng.integers(2))]
-                answer = "yes" if (one.center < two.center) == (side == "left") else "no"
+                answer = "yes" if lies == side else "no"
                 yield _ask(rng, facts, "beside", one.name, answer, "yes_no", side=side, **words)
-            near, far = sorted((one, two), key=lambda seen: seen.distance_m)
-            if far.distance_m >= _DEPTH_RATIO * near.distance_m and "doorway" not in (near.name, far.name):
+            near = nearer(one, two)
+            if near:
                 yield _ask(rng, facts, "closer", " ".join(sorted((one.name, two.name))), near.name, "noun", **words)
 
 
@@ -221,7 +195,7 @@ def _about_room(rng: np.random.Generator, facts: Facts) -> Iterator[Candidate]:
     if facts.room is None:
         return
     yield _ask(rng, facts, "room", "room", facts.room, "room")
-    wrong = _other(rng, ROOMS, facts.room)
+    wrong = another(rng, ROOMS, facts.room)
     for room, answer in ((facts.room, "yes"), (wrong, "no")):
         yield _ask(rng, facts, "is_room", room, answer, "yes_no", a=with_article(room))
     if facts.floor:

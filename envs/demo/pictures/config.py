@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 # Raise it whenever the same configuration would give other bytes: it is part of the cache's name.
-PICTURES_VERSION = 1
+PICTURES_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class PicturesConfig:
         num_test_houses: houses of test2015, which shows no answers and no captions.
         pictures_per_house: pictures at most; a house that has fewer good views gives fewer.
         questions_per_picture: about how many questions a picture has on average.
+        gqa_per_picture: about how many questions in the manner of GQA a picture has on average.
+        hypotheses_per_picture: about how many hypotheses of SNLI-VE's kind.
         width_px: width of a picture, even.
         height_px: its height, even.
     """
@@ -28,6 +30,8 @@ class PicturesConfig:
     num_test_houses: int = 3
     pictures_per_house: int = 48
     questions_per_picture: int = 6
+    gqa_per_picture: int = 8
+    hypotheses_per_picture: int = 9
     width_px: int = 256
     height_px: int = 192
 
@@ -46,3 +50,12 @@ class PicturesConfig:
     def num_houses(self) -> int:
         """Return the number of houses of all splits."""
         return self.num_train_houses + self.num_val_houses + self.num_test_houses
+
+    def houses_of(self, split: str) -> range:
+        """Return the numbers of the houses of a split: train2014, val2014 or test2015."""
+        last_val = self.num_train_houses + self.num_val_houses
+        return {
+            "train2014": range(self.num_train_houses),
+            "val2014": range(self.num_train_houses, last_val),
+            "test2015": range(last_val, self.num_houses),
+        }[split]

@@ -54,6 +54,11 @@ _INFO = {
 _LICENSE = {"url": "https://opensource.org/license/mit", "name": "MIT License"}
 
 
+def images_of(folder: Path, split: str) -> Path:
+    """Return the folder of a split's pictures."""
+    return folder / "COCO" / "images" / split
+
+
 def image_name(split: str, image_id: int) -> str:
     """Return the file name of a picture."""
     return f"COCO_{split}_{image_id:012d}.jpg"
@@ -66,18 +71,22 @@ def question_type(text: str) -> str:
     return max(heads & set(QUESTION_TYPES), key=len, default=NO_TYPE)
 
 
-def write_questions(folder: Path, config: PicturesConfig, split: str, questions: Sequence[Candidate]) -> None:
-    """Write the questions of a split, and its annotations unless it is the test split."""
-    rows, annotations = [], []
+def write_questions(
+    folder: Path, config: PicturesConfig, split: str, questions: Sequence[Candidate]
+) -> list[tuple[Candidate, list[dict[str, object]]]]:
+    """Write the questions of a split, and its annotations unless it is the test split; return both."""
+    rows, annotations, answered = [], [], []
     for image_id, group in itertools.groupby(questions, key=lambda question: question.image_id):
         for index, question in enumerate(group):
             question_id = image_id * 1000 + index
+            answers = ten_answers(config.seed, question_id, question)
+            answered.append((question, answers))
             rows.append({"image_id": image_id, "question": question.text, "question_id": question_id})
             annotations.append(
                 {
                     "question_type": question_type(question.text),
                     "multiple_choice_answer": question.answer,
-                    "answers": ten_answers(config.seed, question_id, question),
+                    "answers": answers,
                     "image_id": image_id,
                     "answer_type": question.answer_type,
                     "question_id": question_id,
@@ -85,9 +94,10 @@ def write_questions(folder: Path, config: PicturesConfig, split: str, questions:
             )
     head = {"info": _INFO, "license": _LICENSE, "data_type": "mscoco", "data_subtype": split}
     file = folder / "VQA" / f"v2_OpenEnded_mscoco_{split}_questions.json"
-    _write(file, {**head, "task_type": "Open-Ended", "questions": rows})
+    write_json(file, {**head, "task_type": "Open-Ended", "questions": rows})
     if split != "test2015":
-        _write(folder / "VQA" / f"v2_mscoco_{split}_annotations.json", {**head, "annotations": annotations})
+        write_json(folder / "VQA" / f"v2_mscoco_{split}_annotations.json", {**head, "annotations": annotations})
+    return answered
 
 
 def write_captions(folder: Path, config: PicturesConfig, split: str, texts: dict[int, list[str]], start: int) -> None:
@@ -97,13 +107,13 @@ def write_captions(folder: Path, config: PicturesConfig, split: str, texts: dict
         {"image_id": image_id, "id": next(ids), "caption": text} for image_id, group in texts.items() for text in group
     ]
     head = {"info": _INFO, "images": _image_rows(config, split, list(texts)), "licenses": [{"id": 1, **_LICENSE}]}
-    _write(folder / "COCO" / "annotations" / f"captions_{split}.json", {**head, "annotations": rows})
+    write_json(folder / "COCO" / "annotations" / f"captions_{split}.json", {**head, "annotations": rows})
 
 
 def write_test_images(folder: Path, config: PicturesConfig, split: str, image_ids: Sequence[int]) -> None:
     """Write the list of pictures of a split that shows no captions."""
     head = {"info": _INFO, "images": _image_rows(config, split, image_ids), "licenses": [{"id": 1, **_LICENSE}]}
-    _write(folder / "COCO" / "annotations" / f"image_info_{split}.json", {**head, "categories": []})
+    write_json(folder / "COCO" / "annotations" / f"image_info_{split}.json", {**head, "categories": []})
 
 
 def write_karpathy(folder: Path, texts: dict[str, dict[str, dict[int, list[str]]]]) -> None:
@@ -129,7 +139,7 @@ def write_karpathy(folder: Path, texts: dict[str, dict[str, dict[int, list[str]]
                 }
                 row |= {"filename": name, "imgid": image, "split": split, "sentences": sentences, "cocoid": coco_id}
                 images.append(row)
-    _write(folder / KARPATHY, {"images": images, "dataset": "coco"})
+    write_json(folder / KARPATHY, {"images": images, "dataset": "coco"})
 
 
 def _image_rows(config: PicturesConfig, split: str, image_ids: Sequence[int]) -> list[dict[str, object]]:
@@ -137,6 +147,7 @@ def _image_rows(config: PicturesConfig, split: str, image_ids: Sequence[int]) ->
     return [{"id": image_id, "file_name": image_name(split, image_id), **size, "license": 1} for image_id in image_ids]
 
 
-def _write(file: Path, content: dict[str, object]) -> None:
+def write_json(file: Path, content: object) -> None:
+    """Write a file of the demo pictures, and the folder that it is in."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
