@@ -39,7 +39,8 @@ class WordPieces:
         indices = {word: index for index, word in enumerate(self.words)}
         missing = [name for name in SPECIAL if name not in indices]
         if missing or len(indices) != len(self.words) or indices[SPECIAL[0]] != PAD:
-            found = f"no {', '.join(missing)}" if missing else "a piece twice or [PAD] not as the first"
+            twice = "a piece twice" if len(indices) < len(self.words) else "[PAD] not as the first"
+            found = f"no {', '.join(missing)}" if missing else twice
             raise InputError(
                 f"word pieces must be different, {', '.join(SPECIAL)} among them and [PAD] first, got {found}; take "
                 "the vocab.txt of a BERT"
