@@ -87,7 +87,7 @@ def compare(options: GainConfig, seed: int) -> dict[str, dict[str, float]]:
     for which in (results.BEST, LAST):
         found[which] = {}
         for stage in ("follower", "back_translated", "continued"):
-            follower = results.load_stage(job, stage, which, job.world)
+            follower, _ = results.load_stage(job, stage, which, job.world)
             table, max_action = job.setting.table(setting.VALIDATION[0]), job.config.follower.max_action
             scores, _ = context.score_agent(job.world, table, follower, max_action)
             found[which][stage] = scores["success_rate"]

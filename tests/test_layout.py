@@ -28,6 +28,8 @@ PROGRAMS |= {
     "image_grids",
     "demo_pictures",
     "trained",
+    "trained_tower",
+    "end_to_end",
     "verbs",
 }
 MAY_IMPORT = {

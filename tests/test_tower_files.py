@@ -169,13 +169,13 @@ def test_grids_of_a_tower_are_told_from_those_of_another(tmp_path, monkeypatch):
         open_image_grids(out, f"tower:{other}")
 
 
-def test_a_damaged_tower_has_no_stand_in(tmp_path, monkeypatch):
+def test_nothing_stands_in_for_a_tower_however_slow_or_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("VLN_CLIP_OFFLINE", "1")
     path = save_tower(tiny(monkeypatch), tmp_path / "t.safetensors")
-    found, reason = affordable_encoder(f"tower:{path}", lambda _: 1.0, "cpu", 10.0)
+    found, reason = affordable_encoder(f"tower:{path}", lambda _: 600.0, "cpu", 10.0)
     assert found is not None
+    assert found.name == f"tower:{path}"
     assert reason == ""
-    assert affordable_encoder(f"tower:{path}", lambda _: 600.0, "cpu", 10.0)[1].endswith("10 minutes on this machine")
     path.write_bytes(path.read_bytes()[:-4] + b"abcd")
     with pytest.raises(InputError, match="digest is another"):
         affordable_encoder(f"tower:{path}", lambda _: 1.0, "cpu", 10.0)

@@ -162,6 +162,25 @@ class BackTranslationConfig:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """How the encoder learns with the follower, end to end."""
+
+    train_encoder: bool = False
+    """train the encoder of --features too, on rendered views: needs the pictures, and wants small batches. Every
+    validation encodes the splits anew"""
+    encoder_lr: float = 1e-5
+    """its learning rate"""
+    encoder_micro_batch: int = 36
+    """views encoded at once with gradients: memory grows with it, results do not change"""
+    encoder_norms: bool = False
+    """also train scale and shift of its batch norms; their statistics are always kept"""
+
+    def __post_init__(self) -> None:
+        require(0 < self.encoder_lr < inf, "encoder_lr", "positive", self.encoder_lr)
+        require(self.encoder_micro_batch > 0, "encoder_micro_batch", "positive", self.encoder_micro_batch)
+
+
+@dataclass(frozen=True)
 class TrainConfig(RunConfig):
     """Train a follower; with --bt a speaker and a back-translated follower too; evaluate and write the submission."""
 
@@ -189,6 +208,7 @@ class TrainConfig(RunConfig):
     or AMX and newer GPUs"""
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
+    encoder: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
     speaker: Annotated[SpeakerConfig, tyro.conf.arg(name="")] = field(default_factory=SpeakerConfig)
     back_translation: Annotated[BackTranslationConfig, tyro.conf.arg(name="")] = field(
         default_factory=BackTranslationConfig
@@ -200,6 +220,11 @@ class TrainConfig(RunConfig):
             raise InputError("--aug-paths is for back-translation; add --bt or leave it out")
         if self.back_translation.pre_explore and not self.bt:
             raise InputError("--pre-explore goes on from back-translation; add --bt or leave it out")
+        if self.encoder.train_encoder and self.bt:
+            raise InputError(
+                "--train-encoder trains follower and encoder alone, got --bt too; leave one out, and go on with --bt "
+                "--features tower:RUN/checkpoints/follower/best_val_unseen/encoder.safetensors"
+            )
 
     @property
     def run_name(self) -> str:
@@ -208,7 +233,9 @@ class TrainConfig(RunConfig):
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
         language = [] if self.language == "all" else [self.language]
-        return "_".join([self.dataset, *language, safe] + ["bt"] * self.bt)
+        return "_".join(
+            [self.dataset, *language, safe] + ["bt"] * self.bt + ["end_to_end"] * self.encoder.train_encoder
+        )
 
 
 _R2R = TrainConfig(dataset="r2r")

@@ -10,10 +10,12 @@ import torch
 from vln_clip import checkpoint, devices, log, setting
 from vln_clip.checkpoint import Checkpoint
 from vln_clip.config import TrainConfig
+from vln_clip.end_to_end import open_views
 from vln_clip.envs import paths
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
 from vln_clip.features import features_used
+from vln_clip.features.encoded import EncodedViews
 from vln_clip.ranks import Ranks
 from vln_clip.run import Run, describe_start
 from vln_clip.setting import TRAIN, UNSEEN, Setting
@@ -37,7 +39,18 @@ SEEDS = {
 
 @dataclass
 class Job:
-    """What every stage works with."""
+    """What every stage works with.
+
+    Attributes:
+        config: of the run.
+        run: its folder.
+        setting: the data set.
+        world: with the features that agents see.
+        features: what those really are.
+        fingerprints: of their files, or the weights that a trained encoder begins with.
+        views: what ``world`` sees where the encoder is trained too; else None.
+        unlabelled: paths for back-translation.
+    """
 
     config: TrainConfig
     run: Run[TrainConfig]
@@ -45,6 +58,7 @@ class Job:
     world: Navigation
     features: str
     fingerprints: list[str]
+    views: EncodedViews | None = None
     unlabelled: "Unlabelled | None" = None
 
     def seed(self, purpose: str) -> int:
@@ -109,9 +123,7 @@ def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
         tokenizer=settings.tokenizer,
         train=settings.train,
     )
-    stores = data.stores(settings.features)
-    world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
-    job = Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
+    job = _end_to_end_job(settings, run, data) if settings.encoder.train_encoder else _job(settings, run, data)
     describe_start(settings, device, job.features)
     if run.ranks.world > 1:
         log.logger.info("%d processes, each with its share of every batch", run.ranks.world)
@@ -125,6 +137,20 @@ def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
     sizes = {name: len(split.episodes) for name, split in data.splits.items()}
     log.logger.info("instructions: %s; first batch: %s", sizes, shapes)
     return job
+
+
+def _job(settings: TrainConfig, run: Run[TrainConfig], data: Setting) -> Job:
+    """Open the world with stored features."""
+    stores = data.stores(settings.features)
+    world = data.world(stores, settings.simulator, settings.cross_check, **rewards(settings))
+    return Job(settings, run, data, world, features_used(stores), [store.fingerprint for store in stores])
+
+
+def _end_to_end_job(settings: TrainConfig, run: Run[TrainConfig], data: Setting) -> Job:
+    """Open the world with features of an encoder that is trained."""
+    views = open_views(settings, data.data, data.tables, data.device)
+    world = data.seen_by(views, settings.simulator, settings.cross_check, **rewards(settings))
+    return Job(settings, run, data, world, f"{settings.features} trained end to end", [views.encoder.weights], views)
 
 
 def rewards(settings: TrainConfig) -> dict[str, float]:

@@ -15,6 +15,7 @@ from vln_clip.agents.products import learning_in
 from vln_clip.config import TrainConfig
 from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
+from vln_clip.end_to_end import with_encoder
 from vln_clip.envs.navigation import Navigation
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.results import (
@@ -29,6 +30,7 @@ from vln_clip.sampler import ShuffledSampler
 from vln_clip.session import computing, save_results, train_stages
 from vln_clip.setting import TRAIN, build_follower, build_speaker
 from vln_clip.stage import Best, Stage
+from vln_clip.trained_tower import describe_encoder, joint_model
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
 COMPILED = ("tables", "splits")  # folders of the cache whose files can be made again in minutes
@@ -89,11 +91,17 @@ def stages(job: Job, worlds: dict[str, Navigation]) -> dict[str, Callable[[], St
 
 
 def label_stage(job: Job, name: str, world: Navigation) -> Stage:
-    """Set up a follower that learns by imitation and actor-critic."""
+    """Set up a follower that learns by imitation and actor-critic, where asked for together with its encoder."""
     c = job.config.follower
     follower = build_follower(job.setting, job.config.model, world.bank.width, job.seed(name))
     learner = follower_learner(job, name, world, follower, c.ml_weight, c.lr)
-    return follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
+    if world is not job.world or job.views is None:
+        return follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
+    learn = with_encoder(learner, job.views, job.config.encoder.encoder_lr)
+    stage = follower_stage(job, name, learner, learn, c.iters, c.eval_every, {"train": learner.sampler})
+    stage.model = joint_model(follower, job.views.encoder)
+    stage.header |= describe_encoder(job.views.encoder)
+    return stage
 
 
 def follower_learner(

@@ -1,6 +1,7 @@
 """The end of a training run: every split scored with every agent, and the leaderboard file of the test split."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,16 +9,19 @@ from torch import Tensor
 
 from vln_clip import checkpoint, files, log
 from vln_clip.agents.follower import Follower
+from vln_clip.checkpoint import Checkpoint
 from vln_clip.context import NO_INSTRUCTION, RANDOM, SHORTEST_PATH, Scored, context_rows, score_agent
+from vln_clip.end_to_end import extract_kept
 from vln_clip.envs.evaluation import predictions, walk_split
 from vln_clip.envs.navigation import Navigation
-from vln_clip.job import Job, criteria
+from vln_clip.job import Job, criteria, rewards
 from vln_clip.records import Episode
 from vln_clip.run import LAST
 from vln_clip.setting import TRAIN, build_follower
 from vln_clip.tasks.formats import find_format
 from vln_clip.tasks.statistics import summarize_by
 from vln_clip.tasks.submission import write_submission
+from vln_clip.trained_tower import TRAINED, follower_weights, trained_features
 
 BEST = "best_val_unseen"
 BACK_TRANSLATED, PRE_EXPLORED = "back_translated", "pre_explored"
@@ -26,11 +30,27 @@ BACK_TRANSLATED, PRE_EXPLORED = "back_translated", "pre_explored"
 MOST_OF_TRAIN = 20_000
 
 
-def load_stage(job: Job, stage: str, which: str, world: Navigation) -> Follower:
-    """Load a trained follower of this run."""
+def load_stage(job: Job, stage: str, which: str, world: Navigation) -> tuple[Follower, Navigation]:
+    """Load a trained follower of this run.
+
+    Returns:
+        The follower, and the world as it sees it: ``world``, or with features of the encoder that it was trained with.
+    """
     follower = build_follower(job.setting, job.config.model, world.bank.width, seed=0)
-    checkpoint.restore_weights(follower, job.load(stage, which).weights, job.run.checkpoint(stage, which))
-    return follower.eval()
+    saved, folder = job.load(stage, which), job.run.checkpoint(stage, which)
+    checkpoint.restore_weights(follower, follower_weights(saved), folder)
+    if TRAINED in saved.header:
+        world = job.ranks.first_here(lambda: _own_world(job, saved, folder))
+    return follower.eval(), world
+
+
+def _own_world(job: Job, saved: Checkpoint, folder: Path) -> Navigation:
+    """Return the world with features of a checkpoint's own encoder, extracted where they are not in the cache."""
+    features, c, data = trained_features(saved, folder), job.config, job.setting
+    assert features is not None
+    assert job.views is not None
+    extract_kept(job.views.rendered, features, data.data, data.dataset.world, data.device)
+    return job.setting.world(job.setting.stores(features), c.simulator, c.cross_check, **rewards(c))
 
 
 def evaluate_all(job: Job, agents: dict[str, Navigation]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -59,8 +79,9 @@ def score_rows(
     """Walk a split, or some rows of it, with every agent; return scores and the features seen, context first."""
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
-    follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
-    found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
+    follower, seen = load_stage(job, final, BEST, job.world)
+    leading = job.setting.vocabulary.num_leading
+    found = context_rows(seen, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
     scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features
     for name in ("blind", "follower", BACK_TRANSLATED, PRE_EXPLORED):
@@ -73,8 +94,8 @@ def score_rows(
             which |= {f"{name}{suffix}": f"{BEST}{suffix}" for suffix, _ in criteria(job)}
             which[f"{name}_last"] = LAST
         for row, chosen in which.items():
-            agent = load_stage(job, name, chosen, world)
-            scored[row] = score_agent(world, table, agent, max_action, rows=rows, ranks=job.ranks), used
+            agent, seen = load_stage(job, name, chosen, world)
+            scored[row] = score_agent(seen, table, agent, max_action, rows=rows, ranks=job.ranks), used
     if job.config.features == "none":
         scored["blind"] = scored["follower"]
     return scored
@@ -96,15 +117,15 @@ def write_test_submission(job: Job, stage: str, suffix: str = "") -> None:
         log.logger.warning("there is no test split in %s: no submission written", job.setting.data)
         return
     table = job.setting.table(test)
-    follower = load_stage(job, stage, BEST, job.world)
-    walks = walk_split(job.world, follower, table, job.config.follower.max_action, ranks=job.ranks)
+    follower, world = load_stage(job, stage, BEST, job.world)
+    walks = walk_split(world, follower, table, job.config.follower.max_action, ranks=job.ranks)
     unlabelled = job.load(stage, BEST).header.get("unlabelled_paths")
     if not job.ranks.is_main:
         return
     style = job.setting.dataset.submission
     path = job.run.folder / f"submission_{test}{suffix}{find_format(style).ending}"
     split, tables = job.setting.splits[test], job.setting.tables
-    write_submission(path, predictions(job.world, table, walks), style, split, tables)
+    write_submission(path, predictions(world, table, walks), style, split, tables)
     about = {"agent": stage, "checkpoint": BEST, "features": job.features, "config": job.config.to_json()}
     if unlabelled is not None:
         about["unlabelled_paths"] = unlabelled

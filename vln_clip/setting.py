@@ -17,7 +17,7 @@ from vln_clip.connectivity import NavTables
 from vln_clip.connectivity.graphs import graph_path
 from vln_clip.envs.compiled import compiled_table
 from vln_clip.envs.episodes import EpisodeTable
-from vln_clip.envs.navigation import Navigation
+from vln_clip.envs.navigation import Bank, Navigation
 from vln_clip.envs.simulated import Driver, SimulatedNavigation, import_simulator
 from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, bank, features_used
@@ -28,6 +28,7 @@ from vln_clip.tasks.split import Split, place_on_graph
 from vln_clip.tasks.stored import StoredSplit
 from vln_clip.tasks.text import Vocabulary
 from vln_clip.tasks.words import TRAIN, load_vocabulary
+from vln_clip.trained_tower import follower_weights, trained_features
 
 UNSEEN = "val_unseen"
 VALIDATION = (UNSEEN, "val_seen")
@@ -94,7 +95,10 @@ class Setting:
             cross_check: ask it and compare all it says with the tables.
             rewards: as for ``Navigation``.
         """
-        seen = bank(stores, self.tables.keys, self.device)
+        return self.seen_by(bank(stores, self.tables.keys, self.device), simulator, cross_check, **rewards)
+
+    def seen_by(self, seen: Bank, simulator: str = "tables", cross_check: bool = False, **rewards: float) -> Navigation:
+        """Return the world seen through a bank; the rest as for ``world``."""
         if simulator == "tables" and not cross_check:
             return Navigation(self.tables, seen, self.device, **rewards)
         driver = Driver(import_simulator(), self.data / "connectivity")
@@ -312,18 +316,23 @@ def load_follower(
         max_input=header["max_input"],
         language=language,
     )
-    stores = setting.stores(features or header["features_wanted"], header["feature_width"])
-    used = features_used(stores)
+    own = None if features else trained_features(saved, folder)
+    stores = setting.stores(features or own or header["features_wanted"], header["feature_width"])
+    used = header["features"] if own else features_used(stores)
     if features is None and used != header["features"]:
         raise InputError(
             f"{folder} was trained with {header['features']} features, but here {used} ones are found; bring the old "
             "ones back, or accept others with --features"
         )
-    if features is None and [store.fingerprint for store in stores] != header.get("feature_fingerprints", []):
+    if (
+        features is None
+        and own is None
+        and [store.fingerprint for store in stores] != header.get("feature_fingerprints", [])
+    ):
         logger.warning("%s: the %s features found here are not the ones it was trained with", folder, used)
     model = from_json(ModelConfig, header["model"])
     follower = build_follower(setting, model, header["feature_width"], seed=0)
-    checkpoint.restore_weights(follower, saved.weights, folder)
+    checkpoint.restore_weights(follower, follower_weights(saved), folder)
     trained = asdict(FollowerConfig()) | header["config"]["follower"]  # an older run lacks what came after it
     sizes = {name: trained[name] for name in ("stop_reward", "progress_reward")}
     world = setting.world(stores, simulator, cross_check, **sizes)

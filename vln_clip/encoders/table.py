@@ -66,7 +66,7 @@ WIDTHS = {
 
 
 def check_name(name: str) -> None:
-    """Raise ``InputError`` with a suggestion unless ``name`` is a row or has a known prefix; towers must have a file."""
+    """Raise ``InputError`` unless ``name`` is a row or has a known prefix; towers must be there."""
     prefix, colon, rest = name.partition(":")
     if name in ENCODERS or (colon and rest and prefix in PREFIXES):
         if is_tower(name):
