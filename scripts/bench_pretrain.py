@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import tyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from vln_clip.devices import pick_device, product_type
 from vln_clip.encoders import create_encoder
@@ -52,9 +52,8 @@ def main() -> None:
     for batch in config.batches:
         pace, alone, memory = measure(config, batch, device)
         best = max(best, pace)
-        print(
-            f"{batch:>6}{pace:>10.2f}{alone:>15.2f}{pace / alone:>8.2f}{memory / 1e6:>16.0f}{memory / 1e6 / batch:>10.1f}"
-        )
+        memory_mb = memory / 1e6
+        print(f"{batch:>6}{pace:>10.2f}{alone:>15.2f}{pace / alone:>8.2f}{memory_mb:>16.0f}{memory_mb / batch:>10.1f}")
     for devices in (1, 8, 64):
         days = PAIRS * EPOCHS / best / devices / DAY_S
         print(f"{EPOCHS} epochs of {PAIRS:,} pairs on {devices} such: {days:,.1f} days")
@@ -90,7 +89,8 @@ def measure(config: Bench, batch: int, device: torch.device) -> tuple[float, flo
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             vil.encoder.grid(images).sum().backward()
 
-    return batch / seconds(step, config.steps, device), batch / seconds(encode, config.steps, device), kept(forward)
+    step_s, encode_s = (seconds(work, config.steps, device) for work in (step, encode))
+    return batch / step_s, batch / encode_s, kept(forward, model)
 
 
 def random_pairs(batch: int, vocab_size: int) -> PretrainingBatch:
@@ -115,8 +115,9 @@ def seconds(work: Callable[[], None], steps: int, device: torch.device) -> float
     return min(times[1:])
 
 
-def kept(forward: Callable[[], Tensor]) -> int:
-    """Return the bytes of the distinct tensors that a forward pass keeps for the backward."""
+def kept(forward: Callable[[], Tensor], model: nn.Module) -> int:
+    """Return the bytes of the distinct tensors, beside weights, that a forward pass keeps for the backward."""
+    weights = {value.untyped_storage().data_ptr() for value in model.state_dict().values()}
     found: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def kept(forward: Callable[[], Tensor]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         loss = forward()
-    total = sum(found.values())
+    total = sum(size for place, size in found.items() if place not in weights)
     del loss
     return total
 
