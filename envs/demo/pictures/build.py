@@ -30,7 +30,7 @@ def demo_pictures(config: PicturesConfig | None = None, on_progress: Progress | 
         on_progress: called with (houses done, houses) while it is being built.
 
     Returns:
-        A folder with ``VQA/``, ``COCO/``, ``GQA/``, ``snli_ve/``, ``flickr30k/`` and ``lxmert/``, laid out like
+        A folder with ``VQA/``, ``COCO/``, ``GQA/``, ``SNLI-VE/``, ``flickr30k/`` and ``lxmert/``, laid out like
         ``$VLN_CLIP_DATA``.
     """
     config = config or PicturesConfig()

@@ -11,7 +11,7 @@ from vln_clip.envs.demo.pictures.asking import Candidate
 from vln_clip.envs.demo.pictures.captions import NUM_CAPTIONS
 from vln_clip.envs.demo.pictures.hypothesis_forms import CONTRADICTION, ENTAILMENT, NEUTRAL
 
-SNLI_VE = Path("snli_ve")
+SNLI_VE = Path("SNLI-VE")
 IMAGES = Path("flickr30k", "flickr30k_images")
 _NUM_LABELS = 5
 _MOST_DEVIATE = 2  # so that the truth is always what most say
