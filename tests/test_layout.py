@@ -27,6 +27,7 @@ PROGRAMS |= {
     "image_grids",
     "demo_pictures",
     "trained",
+    "explain",
     "verbs",
 }
 MAY_IMPORT = {
