@@ -103,7 +103,7 @@ def rollout_map(attended: Attended, targets: Tensor, logit_scale: float) -> Tens
     """
     with torch.enable_grad():
         logits = logit_scale * (F.normalize(attended.pooled, dim=1) * targets).sum(1)
-    gradients = torch.autograd.grad(logits.sum(), attended.probabilities)
+        gradients = torch.autograd.grad(logits.sum(), attended.probabilities)
     # R = (I + C_n) ... (I + C_1), of which the class token's row is enough: from the last block down, a row at a time.
     row = F.one_hot(torch.zeros_like(logits, dtype=torch.int64), attended.probabilities[0].shape[-1])[:, None]
     row = row.to(attended.pooled.dtype)  # (B, 1, T)
