@@ -13,7 +13,8 @@ from tests.test_bad_input import refused
 from tests.tiny_clip import NAME, TEXT, save_as, stand_in, whole
 from vln_clip import explain, log
 from vln_clip.encoders import clip
-from vln_clip.viewer.heatsheet import Panel, draw_heatsheet, overlay
+from vln_clip.viewer.heatsheet import Panel, _caption, draw_heatsheet, overlay
+from vln_clip.viewer.lettering import Letters, default_font
 
 VIT = "clip_vit_b32"
 
@@ -138,6 +139,13 @@ def test_a_sheet_grows_with_its_panels_and_texts():
     assert np.asarray(one)[200, 200].tolist() == [0, 0, 0]
 
 
+def test_names_too_long_for_their_column_lose_their_middle():
+    name = "open_clip:" + "x" * 60 + "/laion2b"
+    (line, _), *_ = _caption(Panel(np.zeros((2, 2, 3), np.uint8), (name,)), Letters(default_font(), 16.0), 400)
+    assert re.fullmatch(r"open_clip:x+…x+/laion2b", line)
+    assert 380 < Letters(default_font(), 16.0).getlength(line) <= 400
+
+
 BAD = [
     (["{missing}", "a door", "--encoder", NAME], r"image .*missing\.png must exist, got no such file"),
     (["{truncated}", "a door", "--encoder", NAME], r"must be a complete JPEG, PNG or WebP file, got .*truncated\.png"),
@@ -161,6 +169,7 @@ BAD = [
     (["{picture}", "a door", "--encoder", NAME, "--weights", "a", "--random-weights"], "one of --weights and --random"),
     (["{picture}", "a door", "--encoder", NAME, "--out", "x.jpg"], r"must name a file that ends in \.png, got x\.jpg"),
     (["{picture}", "a door", "--encoder", NAME, "--out", "{picture}"], "would be overwritten; give another --out"),
+    (["{picture}", "a door", "--encoder", NAME, "--font", "{picture}"], "--font must be a TrueType or OpenType file"),
     (["{picture}", "a door", "--encoder", NAME, "--device", "cuda:99"], "--device must be auto, cpu or one of"),
 ]
 

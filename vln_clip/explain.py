@@ -14,6 +14,7 @@ from PIL import Image
 from vln_clip import log
 from vln_clip.errors import InputError
 from vln_clip.files import write_drawn
+from vln_clip.viewer.lettering import find_font
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ class ExplainConfig:
     """sheet to write (.png), the heat of each encoder goes beside it; by default IMAGE_explained.png, right here"""
     save_map: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """write each encoder's cells as they are, too: float32, height x width, .npy"""
+    font: Path | None = None
+    """font file for the text, where the usual fonts lack its letters"""
     device: str = "auto"
     """cpu, cuda, …"""
 
@@ -117,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         _write_picture(config.beside(name, ".png"), Image.fromarray(heat))
         if config.save_map:
             write_drawn(config.beside(name, ".npy"), functools.partial(np.save, arr=found.cells))
-    _write_picture(config.sheet, draw_heatsheet(config.text, panels))
+    _write_picture(config.sheet, draw_heatsheet(config.text, panels, config.font))
     log.logger.info("wrote %s, and the heat of each encoder to %s", config.sheet, config.beside("ENCODER", ".png"))
 
 
@@ -139,6 +142,8 @@ def check(config: ExplainConfig) -> None:
         raise InputError(f"one of --weights and --random-weights may be given, got both ({', '.join(config.weights)})")
     if config.sheet.suffix.lower() != ".png":
         raise InputError(f"--out must name a file that ends in .png, got {config.sheet}")
+    if config.font is not None:
+        find_font(config.text, config.font)  # refuses what is no font
     written = [config.sheet, *(config.beside(name, ".png") for name in config.encoder)]
     if config.image.resolve() in [path.resolve() for path in written]:
         raise InputError(f"the picture {config.image} would be overwritten; give another --out")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw
 from vln_clip.viewer.lettering import Letters, default_font, find_font, line_height, wrap
 from vln_clip.viewer.pens import INK, PALE, PAPER
 
-_PANEL_PX, _LEAST_WIDTH_PX, _MARGIN_PX, _GAP_PX = 400, 230, 16, 14
+_PANEL_PX, _MARGIN_PX, _GAP_PX = 400, 16, 14
 _TITLE_PX, _CAPTION_PX = 21.0, 16.0
 _UNSEEN = 0.45  # brightness of what an encoder does not see
 
@@ -54,22 +55,23 @@ def _scaled(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
 
 
-def draw_heatsheet(text: str, panels: Sequence[Panel]) -> Image.Image:
+def draw_heatsheet(text: str, panels: Sequence[Panel], font: Path | None = None) -> Image.Image:
     """Draw pictures of one size beside each other, the text above and captions below.
 
     Args:
         text: what is explained; left out, with a warning, where no font has its letters.
         panels: from left to right.
+        font: taken for the text where it has its letters (``--font``).
     """
     height, width = panels[0].picture.shape[:2]
     scale = _PANEL_PX / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    column = max(size[0], _LEAST_WIDTH_PX)
-    total = len(panels) * (column + _GAP_PX) - _GAP_PX
     small = Letters(default_font(), _CAPTION_PX)
-    captions = [[(line, row) for row, told in enumerate(panel.caption) for line in wrap(told, small, column)]
-                for panel in panels]  # fmt: skip
-    file = find_font(text)
+    longest = max(small.getlength(line) for panel in panels for line in panel.caption)
+    column = max(size[0], min(round(longest) + 1, _PANEL_PX))
+    total = len(panels) * (column + _GAP_PX) - _GAP_PX
+    captions = [_caption(panel, small, column) for panel in panels]
+    file = find_font(text, font)
     large = Letters(file or default_font(), _TITLE_PX)
     title = wrap(f"“{text}”", large, total) if file else []
     top = _MARGIN_PX + round(len(title) * line_height(_TITLE_PX)) + (_GAP_PX if title else 0)
@@ -86,3 +88,16 @@ def draw_heatsheet(text: str, panels: Sequence[Panel]) -> Image.Image:
             y = top + size[1] + _GAP_PX / 2 + (row + 0.78) * line_height(_CAPTION_PX)
             small.draw(pen, (left, y), line, PALE if which else INK)
     return sheet
+
+
+def _caption(panel: Panel, letters: Letters, width: float) -> list[tuple[str, int]]:
+    """Break a caption into lines, each with the number of the one that it is part of; of long names the middle goes."""
+    found = []
+    for number, told in enumerate(panel.caption):
+        for line in wrap(told, letters, width):
+            whole, kept = line, len(line)
+            while letters.getlength(line) > width:
+                kept -= 1
+                line = whole[: kept // 2] + "…" + whole[kept // 2 - kept :]
+            found.append((line, number))
+    return found
