@@ -38,7 +38,12 @@ def timm_vit():
     return TimmEncoder("vit", model, SMALL), model.blocks[-1], True
 
 
-NETWORKS = [clip_resnet, clip_vit, timm_resnet, timm_vit]
+def clip_convnext():
+    visual = open_clip.timm_model.TimmModel("test_convnext", 16, image_size=64, pool="avg", proj="linear")
+    return ClipEncoder("convnext", visual, 16, SMALL), visual.trunk.norm_pre, False
+
+
+NETWORKS = [clip_resnet, clip_vit, clip_convnext, timm_resnet, timm_vit]
 
 
 def make(network):

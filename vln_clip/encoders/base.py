@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 Crop = Literal["center", "squash", "full"]
+
+
+class Window(NamedTuple):
+    """The part of a picture that an encoder gets, in the picture's own pixels from its upper left corner."""
+
+    top: float
+    left: float
+    height: float
+    width: float
 
 
 @dataclass(frozen=True)
@@ -86,13 +95,31 @@ class Preprocess:
         rule = "shorter side, center crop" if self.crop == "center" else "both sides"
         return f"{rule} to {height}x{width}, {self.interpolation}"
 
+    def window(self, height_px: int, width_px: int) -> Window:
+        """Return what ``fit`` leaves of pictures of a size."""
+        if self.crop != "center":
+            return Window(0.0, 0.0, height_px, width_px)
+        size = self._resized_px(height_px, width_px)
+        rows, columns = height_px / size[0], width_px / size[1]  # of the picture per resized one
+        top, left = self._corner(size)
+        return Window(top * rows, left * columns, self.size_px[0] * rows, self.size_px[1] * columns)
+
+    def _resized_px(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Return the height and width that pictures of a size have before they are cropped."""
+        if self.crop != "center":
+            return self.size_px if self.crop == "squash" else (height_px, width_px)
+        scale = max(self.size_px[0] / height_px, self.size_px[1] / width_px)
+        height, width = (int(side * scale + 1e-6) for side in (height_px, width_px))  # floors, as torchvision's Resize
+        return max(height, self.size_px[0]), max(width, self.size_px[1])
+
+    def _corner(self, resized_px: tuple[int, int]) -> tuple[int, int]:
+        """Return top and left of the crop's middle."""
+        top, left = ((have - want) / 2 for have, want in zip(resized_px, self.size_px, strict=True))
+        return round(top), round(left)
+
     def _resize(self, batch: Tensor) -> Tensor:
         height, width = batch.shape[-2:]
-        if self.crop == "center":  # the longer side floors, as torchvision's Resize does
-            scale = max(self.size_px[0] / height, self.size_px[1] / width)
-            size = (max(int(height * scale + 1e-6), self.size_px[0]), max(int(width * scale + 1e-6), self.size_px[1]))
-        else:
-            size = self.size_px if self.crop == "squash" else (height, width)
+        size = self._resized_px(height, width)
         if size == (height, width):
             return batch
         exact = batch if batch.device.type == "cpu" else batch.float()  # uint8 antialiasing exists on CPU only
@@ -102,8 +129,7 @@ class Preprocess:
     def _crop(self, batch: Tensor) -> Tensor:
         if self.crop != "center":
             return batch
-        top, left = ((have - want) / 2 for have, want in zip(batch.shape[-2:], self.size_px, strict=True))
-        top, left = round(top), round(left)
+        top, left = self._corner((batch.shape[-2], batch.shape[-1]))
         return batch[..., top : top + self.size_px[0], left : left + self.size_px[1]]
 
 
@@ -124,6 +150,23 @@ class Tap:
 
 
 LAST = Tap()
+
+
+class Attended(NamedTuple):
+    """What a ViT makes of images, with the attention that it took.
+
+    Attributes:
+        pooled: features, (B, D).
+        probabilities: of each block, (B, H, T, T), in the graph of ``pooled``; rows attend, their sum is 1.
+        size: height and width of the grid of patches.
+        num_prefix: class and register tokens, which come first, the class token before the others; T is
+            ``num_prefix + height * width``.
+    """
+
+    pooled: Tensor
+    probabilities: list[Tensor]
+    size: tuple[int, int]
+    num_prefix: int
 
 
 class Encoder(nn.Module):
@@ -220,7 +263,21 @@ class Encoder(nn.Module):
         """
         raise InputError(
             "heat maps need an encoder that pools one map (pixels, a CLIP or ImageNet ResNet, a ViT with class token), "
-            f"got {self.name}; leave --saliency out"
+            f"got {self.name}"
+        )
+
+    def pooled_with_attention(self, images: Tensor) -> "Attended":
+        """Encode images so that the gradient of ``pooled`` reaches the attention of every block of a ViT.
+
+        Args:
+            images: transformed images of any size, (B, 3, h, w) float32.
+
+        Raises:
+            InputError: this encoder is no ViT that pools its class token.
+        """
+        raise InputError(
+            "attention rollout needs a ViT whose class token becomes the feature, with ordinary attention in every "
+            f"block, got {self.name}"
         )
 
     def forward(self, images: Tensor) -> Tensor:

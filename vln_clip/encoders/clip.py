@@ -3,6 +3,7 @@
 Position tables are resampled to the input's grid at run time, so both outputs work at any size.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,12 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vln_clip.encoders.attention import attended_blocks, attended_trunk
 from vln_clip.encoders.base import (
     CLIP_MEAN,
     CLIP_STD,
     LAST,
+    Attended,
     Crop,
     Encoder,
     Preprocess,
@@ -93,10 +96,30 @@ class ClipEncoder(Encoder):
                 grid = self.grid(images)
             return pool_from(grid, self._attention_pool)
         if not isinstance(visual, open_clip.transformer.VisionTransformer):
-            return super().pooled_with_map(images)
-        size = (images.shape[-2] // visual.patch_size[0], images.shape[-1] // visual.patch_size[1])
+            return self._trunk_with_map(images)
         blocks = visual.transformer
-        return pool_from_block(blocks.resblocks[-1], lambda: self.pooled(images), size, 1, blocks.batch_first)
+        last, size = blocks.resblocks[-1], self._patches(images)
+        return pool_from_block(last, lambda: self.pooled(images), size, 1, blocks.batch_first)
+
+    def _trunk_with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``pooled_with_map`` does where the tower is a convolutional network of timm."""
+        visual: Any = self.visual
+        with torch.no_grad():
+            grid = visual.trunk.forward_features(images)
+        if grid.ndim != 4 or grid.shape[1] != self.grid_width:
+            return super().pooled_with_map(images)
+        return pool_from(grid, lambda cells: visual.head(visual.trunk.forward_head(cells)))
+
+    def pooled_with_attention(self, images: Tensor) -> Attended:
+        """Return ``pooled`` as a function of all attention; see ``Encoder.pooled_with_attention``."""
+        visual, found = self.visual, None
+        run = partial(self.pooled, images)
+        pools_class = isinstance(visual, open_clip.transformer.VisionTransformer) and visual.attn_pool is None
+        if self.trunk is not None:
+            found = attended_trunk(self.trunk, images, run)
+        elif pools_class and visual.pool_type == "tok":
+            found = attended_blocks(list(visual.transformer.resblocks), run, self._patches(images), 1)  # type: ignore
+        return found or super().pooled_with_attention(images)
 
     def grid(self, images: Tensor) -> Tensor:
         """Return the last map, (B, C, h', w'); see ``Encoder.grid``."""
@@ -116,9 +139,13 @@ class ClipEncoder(Encoder):
         """Return the ViT position table for the size of these images, nothing for other towers."""
         if not isinstance(self.visual, open_clip.transformer.VisionTransformer):
             return {}
-        patch = self.visual.patch_size
-        size = (images.shape[-2] // patch[0], images.shape[-1] // patch[1])
+        size = self._patches(images)
         return {"positional_embedding": resample_table(self.visual.positional_embedding, size, self.visual.grid_size)}
+
+    def _patches(self, images: Tensor) -> tuple[int, int]:
+        """Return height and width of the grid of patches of a ViT of open_clip."""
+        height, width = self.visual.patch_size  # type: ignore[misc]
+        return images.shape[-2] // height, images.shape[-1] // width
 
 
 class _Map(nn.Module):

@@ -8,7 +8,18 @@ import torch
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from vln_clip.encoders.base import LAST, Crop, Encoder, Preprocess, Tap, pool_from, pool_from_block, with_class_token
+from vln_clip.encoders.attention import attended_trunk
+from vln_clip.encoders.base import (
+    LAST,
+    Attended,
+    Crop,
+    Encoder,
+    Preprocess,
+    Tap,
+    pool_from,
+    pool_from_block,
+    with_class_token,
+)
 from vln_clip.encoders.weights import describe, fetch_weights, read_state_dict
 from vln_clip.errors import InputError, unknown_name
 
@@ -75,6 +86,13 @@ class TimmEncoder(Encoder):
         if grid.ndim != 4 or grid.shape[1] != self.grid_width:
             return super().pooled_with_map(images)
         return pool_from(grid, model.forward_head)  # type: ignore[arg-type]
+
+    def pooled_with_attention(self, images: Tensor) -> Attended:
+        """Return ``pooled`` as a function of all attention; see ``Encoder.pooled_with_attention``."""
+        found = None
+        if isinstance(self.model, timm.models.VisionTransformer):
+            found = attended_trunk(self.model, images, lambda: self.pooled(images))
+        return found or super().pooled_with_attention(images)
 
     def _cut(self, images: Tensor) -> Tensor:
         return cut_patches(self.model, images) if self.is_vit else images  # type: ignore[arg-type]

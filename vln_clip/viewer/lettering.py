@@ -207,4 +207,4 @@ def _characters(file: Path) -> frozenset[str]:
 
 @functools.cache
 def _warn_once(what: str, advice: str) -> None:
-    logger.warning(f"{what}: instructions in it are left out of pictures, which name the episode only; {advice}")
+    logger.warning(f"{what}: texts in it are left out of pictures; {advice}")

@@ -24,6 +24,7 @@ from vln_clip import log
 from vln_clip.agents.follower import FollowerState
 from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.encoders.base import Preprocess
+from vln_clip.encoders.relevance import over_picture, weighted_map
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
 from vln_clip.extract import Skyboxes
@@ -113,7 +114,7 @@ class SaliencyMaker:
         pooled, grid = self._pooled_with_map(viewpoint)
         part = by_views[:, self.columns].to(pooled)
         (by_map,) = torch.autograd.grad(pooled, grid, part, retain_graph=True)  # (36, C, h, w)
-        maps = (by_map * grid.detach()).sum(1).relu()
+        maps = weighted_map(grid.detach(), by_map)
         maps = _over_whole_views(maps, self.options.transform(self.encoder), self.options.size_px(self.encoder))
         return (maps / maps.max().clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
 
@@ -243,23 +244,13 @@ def _over_whole_views(maps: Tensor, transform: Preprocess, view_px: tuple[int, i
         view_px: width and height of a view.
     """
     (width_px, height_px), (h, w) = view_px, maps.shape[1:]
-    share = [1.0, 1.0]  # of the view's height and width that the encoder gets
-    if transform.crop == "center":
-        fit = max(transform.size_px[0] / height_px, transform.size_px[1] / width_px)
-        share = [transform.size_px[0] / fit / height_px, transform.size_px[1] / fit / width_px]
-    rows = round(h / share[0])
+    rows = round(h * height_px / transform.window(height_px, width_px).height)
     unit = height_px // math.gcd(width_px, height_px)  # a multiple of so many rows makes cells exactly square
     rows = math.ceil(rows / unit) * unit if unit <= rows else rows
     columns = round(rows * width_px / height_px)
-    if (rows, columns) == (h, w):
-        return maps
-    y, x = (
-        ((torch.arange(n, device=maps.device) + 0.5) / n * 2 - 1) / part
-        for n, part in zip((rows, columns), share, strict=True)
+    return (
+        maps if (rows, columns) == (h, w) else over_picture(maps, transform, (height_px, width_px), (rows, columns))[0]
     )
-    place = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], -1)  # (rows, columns, 2)
-    place = place.expand(len(maps), -1, -1, -1).to(maps.dtype)
-    return F.grid_sample(maps[:, None], place, align_corners=False)[:, 0]
 
 
 def _encoder_name(store: FeatureStore) -> str:
