@@ -1,5 +1,7 @@
 """CLIP-ViL_p models small enough to be made in milliseconds, and their weights under the published names."""
 
+from types import SimpleNamespace
+
 import torch
 from open_clip.model import _build_vision_tower
 
@@ -46,6 +48,14 @@ def make_images(cells=(2, 3), batch=3, cell_px=32):
 
 def seeded(seed=3):
     return torch.Generator().manual_seed(seed)
+
+
+def targets(words=(5, 9, 10), matched=(1, 0, 1), answer=(3, -1, -1)):
+    return SimpleNamespace(**{name: torch.tensor(value).long() for name, value in locals().items()})
+
+
+def total(losses):
+    return sum(loss / count.clamp(min=1) for loss, count in losses.values())
 
 
 BERT_NAMES = (  # ours, and those of BERT's files
