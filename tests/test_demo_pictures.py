@@ -14,7 +14,6 @@ from vln_clip.envs.demo.palette import COLORS
 from vln_clip.envs.demo.pictures import PicturesConfig, build_pictures, demo_pictures
 from vln_clip.envs.demo.pictures.asking import Candidate, candidates
 from vln_clip.envs.demo.pictures.balance import pick
-from vln_clip.envs.demo.pictures.build import houses_of
 from vln_clip.envs.demo.pictures.described import described_views, sentences
 from vln_clip.envs.demo.pictures.files import question_type
 from vln_clip.envs.demo.pictures.seen import Facts, Seen
