@@ -19,7 +19,6 @@ from vln_clip.tasks.pretraining.models.heads import answer_head
 from vln_clip.tasks.pretraining.models.public import read_public_checkpoint
 from vln_clip.tasks.pretraining.models.surgery import take_answer_rows
 from vln_clip.tasks.pretraining.pieces import WordPieces
-from vln_clip.tasks.vqa.answers import normalize_lxmert
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
 Model = TypeVar("Model", PretrainingModel, Classifier)
@@ -119,7 +118,7 @@ def start_from(model: Classifier, source: Path, config: PretrainConfig, data: Vi
     pretrained = answer_head(model.vil.sizes.width, len(known))
     pretrained.load_state_dict(head)
     labels = data.labels(task).answers
-    count = take_answer_rows(pretrained, known, model.head, labels, normalize_lxmert)
+    count = take_answer_rows(pretrained, known, model.head, labels, str)
     log.logger.info("%s: %d of %d answers are known from pre-training", task, count, len(labels))
 
 
