@@ -8,7 +8,7 @@ import torch
 
 from tests import vqa_data
 from tests.golden import SHARED, needs_shared
-from tests.toy_pairs import PIECES
+from tests.toy_pairs import HYPOTHESIS, PIECES
 from vln_clip.errors import InputError
 from vln_clip.tasks.pretraining.labels import LabelTable
 from vln_clip.tasks.pretraining.snli_ve import LABELS, label_vocabulary, read_snli_ve
@@ -18,15 +18,6 @@ from vln_clip.tasks.vqa.questions import Question
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
 ANSWERS = AnswerVocabulary(["", "yes", "no", "red"])
-HYPOTHESIS = {
-    "Flickr30K_ID": "4705552913",
-    "gold_label": "contradiction",
-    "pairID": "4705552913.jpg#2r1c",
-    "captionID": "4705552913.jpg#2",
-    "sentence1": "Two women are embracing.",
-    "sentence2": "The MEN are fighting.",
-    "annotator_labels": ["contradiction"],
-}
 QUESTIONS = [
     Question(1, "a", "is it red?", answers=("red",) * 3 + ("no",) * 7),
     Question(2, "b", "the room", label={"zebra": 1.0}),

@@ -27,6 +27,11 @@ def test_long_texts_are_cut_at_eighteen_pieces():
     assert tokens.tolist() == [[2, *[6] * 18, 3]]
 
 
+def test_a_text_cannot_hold_special_pieces():
+    pieces = WordPieces([*WORDS, "[", "]", "mask", "pad"])  # 15, 16, 17, 18
+    assert pieces.encode(["[MASK] [PAD]"], 9).tolist() == [[2, 15, 17, 16, 15, 18, 16, 3, 0]]
+
+
 def test_no_text_is_no_row():
     assert WordPieces(WORDS).encode([]).shape == (0, 20)
 

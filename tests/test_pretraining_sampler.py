@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vln_clip.errors import InputError
+from vln_clip.files import save_safetensors
 from vln_clip.ranks import Ranks
 from vln_clip.tasks.pretraining.sampler import GroupedSampler, in_order_by_group
 
@@ -102,3 +104,13 @@ def test_a_state_of_other_rows_is_refused():
 def test_evaluation_takes_every_row_once_and_group_by_group():
     batches = [batch.tolist() for batch in in_order_by_group(GROUPS, 3)]
     assert batches == [[0, 2, 3], [5, 6, 9], [11, 12], [1, 4, 7], [8, 10]]
+
+
+def test_a_checkpoint_keeps_where_a_sampler_stands(tmp_path):
+    # In the first epoch nothing is carried: an empty tensor must come back from the file, too.
+    sampler = GroupedSampler(GROUPS, 4, 3)
+    sampler.next()
+    save_safetensors(tmp_path / "state.safetensors", sampler.state())
+    other = GroupedSampler(GROUPS, 4, 3)
+    other.restore(load_file(tmp_path / "state.safetensors"))
+    assert draw(other, 9) == draw(sampler, 9)

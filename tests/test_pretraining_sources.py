@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests import toy_pairs, vqa_data
+from tests.toy_pairs import ASKED, REGIONS
 from vln_clip.errors import InputError
 from vln_clip.tasks.pretraining.records import Pair
 from vln_clip.tasks.pretraining.shards import find_shards, read_shard
@@ -28,8 +29,6 @@ KARPATHY = {
         for number, (name, split) in enumerate([("a", "train"), ("b", "restval"), ("c", "val")])
     ]
 }
-REGIONS = [{"id": 7, "regions": [{"phrase": "a red chair", "x": 1}, {"phrase": "the wall"}]}]
-ASKED = [{"id": 7, "qas": [{"question": "What is red?", "answer": "The chair."}]}]
 
 
 def save(path, value):

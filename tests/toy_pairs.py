@@ -16,6 +16,17 @@ SIZES = ((48, 32), (32, 48), (40, 40))  # landscape, portrait, and a square, whi
 TEXTS = ("A red room with chairs", "the small room", "what color is the room?", "Is it red?")
 ANSWERS = ("no", "yes", "red", "1")
 PIECES = WordPieces.build(TEXTS * 2, 80)
+HYPOTHESIS = {
+    "Flickr30K_ID": "4705552913",
+    "gold_label": "contradiction",
+    "pairID": "4705552913.jpg#2r1c",
+    "captionID": "4705552913.jpg#2",
+    "sentence1": "Two women are embracing.",
+    "sentence2": "The MEN are fighting.",
+    "annotator_labels": ["contradiction"],
+}
+REGIONS = [{"id": 7, "regions": [{"phrase": "a red chair", "x": 1}, {"phrase": "the wall"}]}]
+ASKED = [{"id": 7, "qas": [{"question": "What is red?", "answer": "The chair."}]}]
 
 
 def key(number):

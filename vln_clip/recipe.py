@@ -33,7 +33,7 @@ from vln_clip.stage import Best, Stage
 from vln_clip.trained_tower import describe_encoder, joint_model
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
-COMPILED = ("tables", "splits")  # folders of the cache whose files can be made again in minutes
+COMPILED = ("tables", "splits", "pairs", "image_sizes")  # folders of the cache whose files can be made again in minutes
 BEST_BLEU = "best_val_unseen_bleu"
 
 

@@ -17,12 +17,13 @@ from vln_clip.reading import read_json, read_text
 from vln_clip.tasks.pretraining.records import PAD
 
 if TYPE_CHECKING:
-    from tokenizers import BertWordPieceTokenizer
+    from tokenizers import Tokenizer
     from tokenizers.normalizers import Normalizer
     from tokenizers.pre_tokenizers import PreTokenizer
 
 MAX_TOKENS = 20  # [CLS] and [SEP] included
 VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer.json"
+_MOST_LETTERS = 100  # a longer word is [UNK]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -47,7 +48,7 @@ class WordPieces:
             )
         self.mask_id = indices["[MASK]"]
         self._indices = indices
-        self._tokenizer: BertWordPieceTokenizer | None = None
+        self._tokenizer: Tokenizer | None = None
 
     def __len__(self) -> int:
         return len(self.words)
@@ -111,17 +112,27 @@ class WordPieces:
         if not texts:
             return torch.zeros(0, max_tokens, dtype=torch.int64)
         tokenizer = self._loaded(max_tokens)
-        return torch.from_numpy(np.array([found.ids for found in tokenizer.encode_batch(list(texts))], np.int64))
+        return torch.from_numpy(np.array([found.ids for found in tokenizer.encode_batch_fast(list(texts))], np.int64))
 
-    def _loaded(self, max_tokens: int) -> "BertWordPieceTokenizer":
+    def _loaded(self, max_tokens: int) -> "Tokenizer":
         """Return the tokenizer, which cuts and pads to a length."""
-        from tokenizers import BertWordPieceTokenizer
-
         if self._tokenizer is None:
-            self._tokenizer = BertWordPieceTokenizer(self._indices, lowercase=True)
+            self._tokenizer = _tokenizer(self._indices)
         self._tokenizer.enable_truncation(max_tokens)
         self._tokenizer.enable_padding(length=max_tokens, pad_id=PAD)
         return self._tokenizer
+
+
+def _tokenizer(indices: dict[str, int]) -> "Tokenizer":
+    """Build BERT's uncased tokenizer; what looks like a special piece in a text is a text like any other."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.processors import BertProcessing
+
+    tokenizer = Tokenizer(WordPiece(indices, unk_token="[UNK]", max_input_chars_per_word=_MOST_LETTERS))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = _split_as_bert()
+    tokenizer.post_processor = BertProcessing(("[SEP]", indices["[SEP]"]), ("[CLS]", indices["[CLS]"]))
+    return tokenizer
 
 
 def _words(text: str) -> list[str]:
