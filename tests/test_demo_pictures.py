@@ -212,7 +212,8 @@ def test_nothing_is_asked_where_people_would_disagree():
 
 def test_picked_answers_are_balanced():
     def many(form: str, topic: str, answer: str, count: int) -> list[Candidate]:
-        return [Candidate(k, form, topic, f"{topic} {k}?", answer, "yes_no") for k in range(count)]
+        domain = "yes_no" if answer in ("yes", "no") else "color"
+        return [Candidate(k, form, topic, f"{topic} {k}?", answer, domain) for k in range(count)]
 
     found = many("presence", "bed", "yes", 5) + many("presence", "bed", "no", 90) + many("presence", "sofa", "no", 9)
     found += many("color", "bed", "red", 80) + many("color", "bed", "blue", 10) + many("color", "bed", "pink", 4)

@@ -40,7 +40,7 @@ class GqaCandidate(Candidate):
 def gqa_candidates(seed: int, facts: Facts) -> list[GqaCandidate]:
     """Return the questions that a picture answers, in random phrasing; the same seed gives the same ones."""
     rng = np.random.default_rng([seed, facts.image_id, _GQA_SEED])
-    makers = (_exist, _colors, _places, _pairs, _beside, _furniture, _objects_beside, _room, _two)
+    makers = (_exist, _colors, _places, _pairs, _beside, _colors_beside, _furniture, _objects_beside, _room, _two)
     return [candidate for make in makers for candidate in make(rng, facts)]
 
 
@@ -161,11 +161,21 @@ def _beside(rng: np.random.Generator, facts: Facts) -> Iterator[GqaCandidate]:
             side = another(rng, _SIDES)
             told = {**_words(name), "side": side, "other": NOUNS[other.name].one}
             yield _ask(rng, facts, "exist_beside", name, "yes" if side in sides else "no", "yes_no", **told)
-            known = name not in FIXED_COLOR and not NOUNS[name].mass
-            if known and len(same) > 1 and sides.count(side) == 1:
-                color = same[sides.index(side)].color
-                if color:
-                    yield _ask(rng, facts, "query_color_beside", name, color, "color", **told)
+
+
+def _colors_beside(rng: np.random.Generator, facts: Facts) -> Iterator[GqaCandidate]:
+    """Ask for the color of one of several things of a name: of the one beside something else."""
+    for other in single(facts):
+        for name in sorted({thing.name for thing in facts.clear} - {other.name, *FIXED_COLOR}):
+            same = [thing for thing in facts.things if thing.name == name]
+            sides = [side_of(thing, other) for thing in same]
+            if len(same) < 2 or None in sides or NOUNS[name].mass or doubtful(facts, name):
+                continue
+            told = {**_words(name), "other": NOUNS[other.name].one}
+            for side in _SIDES:
+                thing = same[sides.index(side)] if sides.count(side) == 1 else None
+                if thing and thing.clear and thing.color:
+                    yield _ask(rng, facts, "query_color_beside", name, thing.color, "color", side=side, **told)
 
 
 def _objects_beside(rng: np.random.Generator, facts: Facts) -> Iterator[GqaCandidate]:
@@ -178,10 +188,9 @@ def _objects_beside(rng: np.random.Generator, facts: Facts) -> Iterator[GqaCandi
             for side in _SIDES:
                 if None in sides or sides.count(side) != 1:
                     continue
-                thing = rest[sides.index(side)]
-                if thing.clear and thing.share >= LARGE and thing.name != "doorway":
-                    noun = NOUNS[thing.name]
-                    told = {"answer_is": noun.verb, "a_answer": noun.with_article(), "color": color, "side": side}
+                thing, noun = rest[sides.index(side)], NOUNS[rest[sides.index(side)].name]
+                if thing.clear and thing.share >= LARGE and thing.name != "doorway" and not noun.mass:
+                    told = {"a_answer": noun.with_article(), "color": color, "side": side}
                     told["other"] = NOUNS[other.name].one
                     yield _ask(rng, facts, "query_beside", color, thing.name, "noun", **told)
         for thing in alone:
@@ -229,7 +238,7 @@ def _two(rng: np.random.Generator, facts: Facts) -> Iterator[GqaCandidate]:
     missing = [name for name in NOUNS if absent(facts, name)]
     drawn = {name: another(rng, tuple(missing), name) for name in there} if missing else {}
     pairs = list(zip(there, rng.permutation(there).tolist(), strict=True))
-    pairs += [pair[:: 1 if rng.random() < 0.5 else -1] for pair in drawn.items()]
+    pairs += [(one, two) if rng.random() < 0.5 else (two, one) for one, two in drawn.items()]
     if len(missing) > 1:
         pairs += [(name, another(rng, tuple(missing), name)) for name in rng.permutation(missing)[:3].tolist()]
     for one, two in pairs:

@@ -32,7 +32,7 @@ def gqa_rows(questions: Sequence[GqaCandidate]) -> dict[str, dict[str, object]]:
             rows[name] = {
                 "semantic": steps,
                 "entailed": _entailed(question, group),
-                "equivalent": [name, *_equivalent(name, question, group)],
+                "equivalent": _equivalent(question, group),
                 "question": question.text,
                 "imageId": str(image_id),
                 "isBalanced": True,
@@ -91,25 +91,25 @@ def place_images(images: Iterable[tuple[Path, int]], folder: Path) -> None:
 
 def _entailed(question: GqaCandidate, group: Sequence[tuple[str, GqaCandidate]]) -> list[str]:
     """Return the questions that are answered for whoever knows the answer to an open one."""
-    if not question.fact or GQA_FORMS[question.form].types[0] != "query":
+    if _structure(question) != "query":
         return []
-    return [
-        name
-        for name, other in group
-        if other.fact == question.fact and GQA_FORMS[other.form].types[0] in ("verify", "choose")
-    ]
+    return [name for name, other in group if _one_fact(question, other) and _structure(other) in ("verify", "choose")]
 
 
-def _equivalent(name: str, question: GqaCandidate, group: Sequence[tuple[str, GqaCandidate]]) -> list[str]:
-    """Return other questions whose answers tell each other."""
-    kinds = [GQA_FORMS[form].types[0] for form in (question.form,)]
-    if not question.fact or kinds == ["verify"]:
-        return []
-    return [
-        other_name
-        for other_name, other in group
-        if other_name != name and other.fact == question.fact and [GQA_FORMS[other.form].types[0]] == kinds
-    ]
+def _equivalent(question: GqaCandidate, group: Sequence[tuple[str, GqaCandidate]]) -> list[str]:
+    """Return the questions whose answers tell each other, itself among them."""
+    alike = [name for name, other in group if other is question]
+    if _structure(question) == "compare":  # whether two are the same in color, or different
+        alike += [name for name, other in group if other is not question and _one_fact(question, other)]
+    return alike
+
+
+def _structure(question: GqaCandidate) -> str:
+    return GQA_FORMS[question.form].types[0]
+
+
+def _one_fact(one: GqaCandidate, other: GqaCandidate) -> bool:
+    return bool(one.fact) and one.fact == other.fact
 
 
 def _shown(step: dict[str, object]) -> str:

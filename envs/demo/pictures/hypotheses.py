@@ -36,7 +36,8 @@ def hypotheses(seed: int, facts: Facts) -> list[Candidate]:
     """Return hypotheses about a picture, their labels as answers; the same seed gives the same ones."""
     rng = np.random.default_rng([seed, facts.image_id, _HYPOTHESES_SEED])
     makers = (_existence, _of_colors, _of_places, _of_pairs, _of_counts, _of_room, _elsewhere, _told)
-    return [candidate for make in makers for candidate in make(rng, facts)]
+    by_text = {candidate.text: candidate for make in makers for candidate in make(rng, facts)}
+    return list(by_text.values())  # "red or blue" may have been drawn for red and for blue
 
 
 def _say(rng: np.random.Generator, facts: Facts, form: str, topic: str, label: str, **words: str) -> Candidate:

@@ -53,7 +53,7 @@ HYPOTHESIS_FORMS: dict[str, Form] = {
             "The {noun} in the {room} {is} {color}.",
             "In this house, the {noun} in the {room} {is} {color}.",
             "The color of the {noun} in the {room} is {color}.",
-            "The {noun} of the {room} {is} {color}.",
+            "In the {room}, the {noun} {is} {color}.",
         ),
     ),
     "not_color_in_room": Form(

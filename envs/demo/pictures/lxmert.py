@@ -67,7 +67,8 @@ class Aggregate:
 
 def houses_by_file(houses: range) -> dict[str, range]:
     """Share the training houses among the training files; the first gets what cannot be shared."""
-    sizes = [len(houses) * share // sum(_SHARES) for share in _SHARES]
+    least = int(len(houses) >= len(TRAINING))
+    sizes = [max(least, len(houses) * share // sum(_SHARES)) for share in _SHARES]
     sizes[0] = len(houses) - sum(sizes[1:])
     ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
     return {name: houses[end - size : end] for name, end, size in zip(TRAINING, ends, sizes, strict=True)}
