@@ -40,19 +40,6 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class ImageTextBatch:
-    """B images with a text each.
-
-    Attributes:
-        tokens: (B, L) int64 word pieces, [CLS] first, [SEP] last, then ``PAD``; ``tokens != PAD`` is the mask.
-        images: (B, 3, H, W) uint8, all of one orientation.
-    """
-
-    tokens: Tensor
-    images: Tensor
-
-
-@dataclass(frozen=True)
 class PretrainingBatch:
     """B pairs with what is to be told of them, on the CPU.
 
