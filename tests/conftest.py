@@ -1,8 +1,12 @@
 """Fixtures that several files share: toy runs of the programs, and logging put back after them."""
 
 import logging
+import os
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core: before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.browser import browser, tab  # noqa: F401  (fixtures of the tests in a real browser)
 from tests.gym_world import build_worlds
