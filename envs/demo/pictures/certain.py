@@ -29,12 +29,12 @@ def another(rng: np.random.Generator, options: tuple[str, ...], *taken: str | No
 
 def doubtful(facts: Facts, name: str) -> bool:
     """Tell whether something is seen that could be taken for a thing of that name."""
-    return any(thing.name in LOOKALIKES[name] for thing in facts.things)
+    return not LOOKALIKES[name].isdisjoint(facts.names)
 
 
 def absent(facts: Facts, name: str) -> bool:
     """Tell whether nothing is seen that is, or could be taken for, a thing of that name."""
-    return not doubtful(facts, name) and all(thing.name != name for thing in facts.things)
+    return name not in facts.names and not doubtful(facts, name)
 
 
 def single(facts: Facts) -> list[Seen]:

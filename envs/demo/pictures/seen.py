@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -65,6 +66,11 @@ class Facts:
     def clear(self) -> tuple[Seen, ...]:
         """Return the things that can be named, largest first."""
         return tuple(thing for thing in self.things if thing.clear)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Return the nouns of all of which a trace is seen."""
+        return frozenset(thing.name for thing in self.things)
 
 
 def read_facts(image_id: int, scene: Scene, axes: np.ndarray, cast: Cast) -> Facts:
