@@ -30,7 +30,7 @@ LXMERT = ("mscoco_train", "mscoco_nominival", "vgnococo", "mscoco_minival")
 
 
 def lines(folder: Path, split: str) -> list[dict]:
-    return [json.loads(line) for line in (folder / "snli_ve" / f"snli_ve_{split}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "SNLI-VE" / f"snli_ve_{split}.jsonl").read_text().splitlines()]
 
 
 def gqa(folder: Path, split: str) -> dict[str, dict]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 AUTO, DEMO, SNLI_VE = "auto", "demo", "snli_ve"
 TRAIN, VAL, TEST = "train", "val", "test"
 Table = PairTable | LabelTable
+AnyTable = TypeVar("AnyTable", PairTable, LabelTable)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ DATASETS = {
     ),
     DEMO: Dataset(
         _PAIRS,
-        COCO,
+        COCO + _GQA_IMAGES,
         _ANSWERS,
         {
             "vqa": TaskFiles("demo", _splits("train", "val", "test"), COCO, more_than=2, normalize=normalize_label),
@@ -251,20 +252,25 @@ class VilData:
                 f"{self.config.size} size; the paper's: --size paper --bert bert-base-uncased"
             )
         if self.config.pretrain:
-            train, val = self.pairs(TRAIN), self.pairs(VAL)
+            train, val = self._ready(self.pairs(TRAIN)), self._ready(self.pairs(VAL))
             counts = ", ".join(f"{count:,} of {Path(name).stem}" for name, count in train.pairs_of.items())
             lines.append(
                 f"pairs: {len(train):,} to learn from ({counts}), {len(val):,} of val; {train.num_labelled:,} with one "
                 f"of {len(self.answers):,} answers"
             )
         for task in self.config.tasks:
-            train_rows, val_rows = self.table(task, TRAIN), self.table(task, VAL)
+            train_rows, val_rows = self._ready(self.table(task, TRAIN)), self._ready(self.table(task, VAL))
             known = 100 * float(train_rows.answerable.float().mean())
             lines.append(
                 f"{task}: {len(train_rows):,} rows to learn from, {len(val_rows):,} of val; {len(self.labels(task)):,} "
                 f"labels, which cover {known:.1f} % of the rows"
             )
         return lines
+
+    def _ready(self, table: AnyTable) -> AnyTable:
+        """Return a table whose images are there and whose sizes are in the cache."""
+        self.images(table)
+        return table
 
     def fingerprint(self, task: str | None) -> dict[str, Any]:
         """Return what must not change while a run goes on."""
