@@ -85,6 +85,12 @@ def test_fine_tuning_begins_with_the_pre_trained_weights_and_without_with_those_
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_without_pre_training_or_a_model_to_begin_with_the_rows_say_so(world):
+    run = world.train("bare", "--no-pretrain", "--tasks", "gqa", *SHORT)
+    assert results(run)["val"].keys() == {"gqa_majority", "gqa_no_pretraining"}
+    assert (run / "gqa_test_predict.json").is_file()
+
+
 def init(world):
     return world.runs / "toy" / "checkpoints" / "pretraining_2" / "last"
 

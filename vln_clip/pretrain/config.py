@@ -40,7 +40,7 @@ class PretrainConfig(RunConfig):
     image_folders: tuple[Path, ...] = ()
     """more folders of the images of pairs"""
     pretrain: bool = True
-    """False only fine-tunes"""
+    """False only fine-tunes, from --init or without pre-training"""
     init: Path | None = None
     """what is fine-tuned in place of a model that is pre-trained here: a run, a checkpoint's folder, or a public
     CLIP-ViL_p or LXMERT .pth file"""
@@ -89,6 +89,13 @@ class PretrainConfig(RunConfig):
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.encoder).name)
         return "_".join(["vil", self.dataset, safe])
+
+    @property
+    def fine_tuned(self) -> tuple[tuple[str, bool], ...]:
+        """Return every task that is fine-tuned, and whether from a pre-trained model."""
+        pretrained = self.pretrain or self.init is not None
+        starts = [True] * pretrained + [False] * (self.compare or not pretrained)
+        return tuple((task, start) for start in starts for task in self.tasks)
 
     @property
     def sides_px(self) -> tuple[int, int]:

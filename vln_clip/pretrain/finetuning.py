@@ -24,7 +24,7 @@ MAJORITY = "_majority"
 def stage(job: Job, task: str, pretrained: bool) -> Stage:
     """Set up the fine-tuning of a task."""
     config, ranks, data = job.config, job.run.ranks, job.data
-    name = task if pretrained else task + NO_PRETRAINING
+    name = row_name(task, pretrained)
     recipe = job.adapted(job.recipes.tasks[task])
     table, seed = data.table(task, TRAIN), job.seed(task)
     model = build_classifier(config, data, task, job.seed("model"))
@@ -77,6 +77,11 @@ def stage(job: Job, task: str, pretrained: bool) -> Stage:
     )
 
 
+def row_name(task: str, pretrained: bool) -> str:
+    """Return the name of a task's stage and of its row in ``results.json``."""
+    return task if pretrained else task + NO_PRETRAINING
+
+
 def task_loss(logits: Tensor, targets: Tensor, task: str, scale: float) -> Tensor:
     """Return the sum over rows of a task's loss.
 
@@ -117,13 +122,13 @@ def evaluate_all(job: Job) -> dict[str, dict[str, dict[str, Any]]]:
     """Score every fine-tuned model of a run on val, and write the result files of test splits."""
     found: dict[str, dict[str, Any]] = {}
     for task in job.config.tasks:
-        table = job.data.table(task, VAL)
-        log.logger.info("scoring %d rows of %s", len(table), task)
+        log.logger.info("scoring %d rows of %s", len(job.data.table(task, VAL)), task)
         found[task + MAJORITY] = _majority(job, task) | {"features": "none"}
-        if job.config.compare:
-            found[task + NO_PRETRAINING] = _score(job, task, task + NO_PRETRAINING)
-        found[task] = _score(job, task, task)
-        write_result_file(job, task)
+        starts = [pretrained for other, pretrained in job.config.fine_tuned if other == task]
+        for pretrained in sorted(starts):  # context first
+            name = row_name(task, pretrained)
+            found[name] = _score(job, task, name)
+        write_result_file(job, task, row_name(task, max(starts)))
     return {VAL: found}
 
 
@@ -152,11 +157,11 @@ def load_stage(job: Job, task: str, name: str) -> Classifier:
     return model.eval()
 
 
-def write_result_file(job: Job, task: str) -> None:
-    """Answer the test split of a task, where there is one."""
+def write_result_file(job: Job, task: str, name: str) -> None:
+    """Answer the test split of a task, where there is one, with the best model of a stage."""
     if not job.data.has(task, TEST):
         return
-    answerer = Answerer(load_stage(job, task, task), job.data, job.run.ranks)
+    answerer = Answerer(load_stage(job, task, name), job.data, job.run.ranks)
     rows = result_rows(job.data, task, TEST, answerer.labels(task, TEST))
     with job.run.ranks.together():
         if job.run.ranks.is_main:

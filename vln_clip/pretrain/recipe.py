@@ -7,7 +7,7 @@ from vln_clip import log
 from vln_clip.encoders.tower_files import save_tower
 from vln_clip.pretrain import finetuning, pretraining
 from vln_clip.pretrain.config import PretrainConfig
-from vln_clip.pretrain.job import FIRST, NO_PRETRAINING, SECOND, Job, open_job
+from vln_clip.pretrain.job import FIRST, SECOND, Job, open_job
 from vln_clip.run import Run
 from vln_clip.session import computing, save_results, train_stages
 from vln_clip.stage import Stage
@@ -31,11 +31,8 @@ def stages(job: Job) -> dict[str, Callable[[], Stage]]:
     found: dict[str, Callable[[], Stage]] = {}
     if job.config.pretrain:
         found |= {FIRST: partial(pretraining.first, job), SECOND: partial(pretraining.second, job)}
-    for task in job.config.tasks:
-        found[task] = partial(finetuning.stage, job, task, True)
-    if job.config.compare:
-        for task in job.config.tasks:
-            found[task + NO_PRETRAINING] = partial(finetuning.stage, job, task, False)
+    for task, pretrained in job.config.fine_tuned:
+        found[finetuning.row_name(task, pretrained)] = partial(finetuning.stage, job, task, pretrained)
     return found
 
 
