@@ -59,7 +59,7 @@ def score_rows(
     """Walk a split, or some rows of it, with every agent; return scores and the features seen, context first."""
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
-    follower, leading = load_stage(job, final, BEST, job.world), job.setting.vocabulary.num_leading
+    follower, leading = load_stage(job, final, BEST, job.world), job.setting.num_leading
     found = context_rows(job.world, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
     scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features

@@ -110,12 +110,12 @@ def create_text_encoder(
     return encoder.to(device).eval()
 
 
-def require_text_tower(name: str) -> None:
-    """Raise ``InputError`` where an encoder sees images only."""
+def require_text_tower(name: str, what: str = "comparing texts with images") -> None:
+    """Raise ``InputError`` where an encoder sees images only; ``what`` needs its text tower."""
     if _row(name) not in TEXT_TOWERS:
         known = [row for row, factory in ENCODERS.items() if factory in TEXT_TOWERS]
         raise InputError(
-            f"comparing texts with images needs an encoder with a text tower, one of {', '.join(known)} or "
+            f"{what} needs an encoder with a text tower, one of {', '.join(known)} or "
             f"open_clip:ARCH/TAG, got {name!r} which sees images only"
         )
 

@@ -69,6 +69,20 @@ class TextEncoder(nn.Module):
         """
         return self._tokenizer.encode(text)
 
+    @property
+    def begin(self) -> int:
+        """Return the token before every text."""
+        return int(self._tokenizer.sot_token_id)
+
+    @property
+    def end(self) -> int:
+        """Return the token behind every text."""
+        return int(self._tokenizer.eot_token_id)
+
+    def spell(self, token: int) -> str:
+        """Return a token of ``words`` as text; parts of a character become ``\ufffd``."""
+        return self._tokenizer.decode([token]).strip()
+
     def pack(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Put tokens of ``words`` between begin and end, (N, L) int64: cut to the context, padded with 0."""
         begin, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
