@@ -26,14 +26,19 @@ ENCODERS = {
     "bit_m_r101": "vln_clip.encoders.towers:create",
     "vit_b32_in21k": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
+    "clip_demo": "vln_clip.encoders.demo_clip:create",
 }
 PREFIXES = {
     "open_clip": "vln_clip.encoders.clip:create",
     "timm": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
+    "random": "vln_clip.encoders.untrained:create",
 }
 
-TEXT_TOWERS = {"vln_clip.encoders.clip:create": "vln_clip.encoders.text:create"}  # factory of the image tower: of text
+TEXT_TOWERS = {  # factory of the image tower: of text
+    "vln_clip.encoders.clip:create": "vln_clip.encoders.text:create",
+    "vln_clip.encoders.demo_clip:create": "vln_clip.encoders.demo_clip:create_text",
+}
 
 
 class Widths(NamedTuple):
@@ -57,15 +62,18 @@ WIDTHS = {
     "bit_m_r101": Widths(2048, 2048),
     "vit_b32_in21k": Widths(768, 768),
     "pixels": Widths(640, 640),
+    "clip_demo": Widths(256, 512),
 }
 
 
 def check_name(name: str) -> None:
     """Raise ``InputError`` with a suggestion unless ``name`` is a row or has a known prefix."""
     prefix, colon, rest = name.partition(":")
+    if prefix == "random" and rest:
+        return check_name(rest)
     if name in ENCODERS or (colon and rest and prefix in PREFIXES):
         return
-    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH"]
+    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "random:NAME"]
     raise unknown_name("encoder", name, shown)
 
 
@@ -73,7 +81,7 @@ def create_encoder(name: str, pretrained: bool | Path | str = True, device: torc
     """Make an encoder, in evaluation mode.
 
     Args:
-        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME`` or ``pixels:WIDTH``.
+        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH`` or ``random:NAME``.
         pretrained: True finds the published weights on this machine or downloads them; False leaves random
             weights; a path names a local file (safetensors, a state dict, an OpenAI ``.pt`` archive).
         device: where it runs.
