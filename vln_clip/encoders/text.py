@@ -40,6 +40,10 @@ class Tokenizer(Protocol):
         """Return the tokens of a text without begin and end; none reaches over white space."""
         ...
 
+    def decode(self, tokens: list[int]) -> str:
+        """Return tokens of ``encode`` as text."""
+        ...
+
 
 class TextEncoder(nn.Module):
     """One text tower of open_clip with its tokenizer.
