@@ -1,6 +1,7 @@
 """The programs with ``--text-encoder``: a tiny CLIP reads instructions and questions; stops, checkpoints, files."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,13 @@ import torch
 from tests.tiny_clip import NAME, save_as, stand_in, whole
 from tests.toy_pictures import Pictures, results
 from vln_clip import checkpoint, evaluate, recipe, submit
+from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError
 from vln_clip.setting import load_follower
+from vln_clip.token_reader import TextEncoderConfig
 from vln_clip.viewer.tracing import trace_instruction, trace_rows
 from vln_clip.vqa.__main__ import main as vqa_main
+from vln_clip.vqa.config import VqaConfig
 
 
 @pytest.fixture
@@ -97,7 +101,21 @@ def test_questions_are_read_by_the_text_encoder(tmp_path, monkeypatch, text, mod
     assert json.loads(out.read_text()) == json.loads((run / "submission_test.json").read_text())
 
 
-def test_word_vectors_and_a_text_encoder_exclude_each_other(tmp_path):
-    flags = ["--dataset", "vqa", "--word-vectors", str(tmp_path / "glove.txt"), "--text-encoder", NAME]
+def test_word_vectors_and_a_text_encoder_exclude_each_other():
     with pytest.raises(InputError, match="--word-vectors and --text-encoder both say what stands for words; leave one"):
-        vqa_main(["train", *flags])
+        VqaConfig(word_vectors=Path("glove.txt"), text=TextEncoderConfig(NAME))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (TextEncoderConfig(), "demo_x"),
+        (TextEncoderConfig("open_clip:ViT-B-32/openai"), "demo_x_text-open_clip-ViT-B-32-openai"),
+        (TextEncoderConfig(NAME, train_text_encoder=True), "demo_x_text-clip_rn50_trained"),
+    ],
+)
+def test_runs_with_other_text_encoders_have_other_names(text, name):
+    assert TrainConfig(dataset="demo", features="x", text=text).run_name == name
+    assert VqaConfig(dataset="demo", model="pythia", features="x", text=text).run_name == f"vqa_{name}".replace(
+        "demo_x", "demo_pythia_x"
+    )
