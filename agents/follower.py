@@ -78,21 +78,32 @@ class FollowerState:
 
 
 class TextEncoder(nn.Module):
-    """Bidirectional LSTM over an instruction (specification §5.1)."""
+    """Bidirectional LSTM over an instruction (specification §5.1).
+
+    It stays the same where a text tower gives the states of words in place of their embedding, so that the rest of
+    the agent meets what it always meets: one state per token, zero on padding, of its own width.
+    """
 
     def __init__(
-        self, num_words: int, word_width: int, hidden_width: int, dropout_p: float, pool_padding: bool
+        self,
+        num_words: int | None,
+        word_width: int,
+        hidden_width: int,
+        dropout_p: float,
+        pool_padding: bool,
+        tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.dropout_p, self.pool_padding = dropout_p, pool_padding
-        self.embedding = nn.Embedding(num_words, word_width, padding_idx=0)
+        self.embedding = None if num_words is None else nn.Embedding(num_words, word_width, padding_idx=0)
+        self.tower = tower
         self.lstm = RaggedLSTM(word_width, hidden_width // 2, bidirectional=True)
         self.encoder2decoder = nn.Linear(hidden_width, hidden_width)
 
     def forward(
         self, tokens: Tensor, length: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode tokens (B, L).
+        """Encode tokens (B, L), or the states (B, L, D) of a frozen text tower.
 
         Returns:
             Text (B, L, H), its mask (B, L), initial attended state (B, H) and cell (B, H).
@@ -100,14 +111,24 @@ class TextEncoder(nn.Module):
         if not self.pool_padding:  # else the padding counts, and a share of a joint batch has that of the whole
             tokens = tokens[:, : int(length.max())]
         mask = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
-        if generator is None and tokens.numel() > self.embedding.num_embeddings:
-            text, _, cell = self.lstm(self.embedding.weight, length, tokens)  # without dropout words are few
+        table = self.embedding
+        if table is not None and generator is None and tokens.numel() > table.num_embeddings:
+            text, _, cell = self.lstm(table.weight, length, tokens)  # without dropout words are few
         else:
-            text, _, cell = self.lstm(dropout(self.embedding(tokens), self.dropout_p, generator), length)
+            text, _, cell = self.lstm(dropout(self._words(tokens, length), self.dropout_p, generator), length)
         # The reference pools over padding too, whose rows are zero: a result that depends on the batch (P7).
         pooled = text.amax(1) if self.pool_padding else _pool(text, mask)
         attended = torch.tanh(self.encoder2decoder(pooled))
         return dropout(text, self.dropout_p, generator), mask, attended, torch.cat([cell[1], cell[0]], -1)
+
+    def _words(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what stands for each word, (B, L, D) float32."""
+        if self.embedding is not None:
+            return self.embedding(tokens)
+        if self.tower is not None:
+            return self.tower(tokens, length)
+        assert tokens.is_floating_point(), (tokens.dtype, "states of a frozen tower")
+        return tokens.float()
 
 
 def _pool(text: Tensor, mask: Tensor) -> Tensor:
@@ -227,20 +248,22 @@ class Follower(nn.Module):
     """Encoder, decoder and critic, and how an episode starts and goes on.
 
     Args:
-        num_words: vocabulary size, <BOS> included.
+        num_words: vocabulary size, <BOS> included; None where a text tower reads in place of word embeddings.
         feature_width: D; 0 for a blind agent.
         angle_width: A, a multiple of 4.
-        word_width: width of word embeddings.
+        word_width: width of word embeddings, or of the text tower's states.
         action_width: width of the embedded own direction.
         hidden_width: H, even.
         dropout_p: dropout everywhere but on features.
         feature_dropout_p: element-wise dropout on visual features, redrawn at every step.
         pool_padding: pool the initial state over padding too, as the reference does (P7).
+        tower: text tower that is trained with the agent and reads tokens; None where ``start`` gets words of the
+            vocabulary, or states of a frozen one.
     """
 
     def __init__(
         self,
-        num_words: int,
+        num_words: int | None,
         feature_width: int,
         *,
         angle_width: int = 128,
@@ -250,9 +273,10 @@ class Follower(nn.Module):
         dropout_p: float = 0.5,
         feature_dropout_p: float = 0.3,
         pool_padding: bool = False,
+        tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = TextEncoder(num_words, word_width, hidden_width, dropout_p, pool_padding)
+        self.encoder = TextEncoder(num_words, word_width, hidden_width, dropout_p, pool_padding, tower)
         self.decoder = Decoder(feature_width, angle_width, action_width, hidden_width, dropout_p, feature_dropout_p)
         self.critic = Critic(hidden_width, dropout_p)
 
@@ -262,7 +286,7 @@ class Follower(nn.Module):
         """Read instructions, tokens (B, L) and length (B,), and return the state before the first step.
 
         Args:
-            tokens: int64, padded with 0.
+            tokens: int64, padded with 0; or float states (B, L, D) of a frozen text tower, padded likewise.
             length: number of real tokens.
             generator: draws dropout masks; None switches dropout off.
             noise: (D,) environment dropout for the whole rollout.

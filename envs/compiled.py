@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from vln_clip.paths import cache_dir
 from vln_clip.tasks.split import place_on_graph
 from vln_clip.tasks.stored import StoredSplit
 from vln_clip.tasks.storing import FOLDER, PART
-from vln_clip.tasks.text import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,18 @@ VERSION = 1  # part of the cache key: raise when the table's content changes
 FILLS = {"token": 0, "path": -1}
 
 
+class Words(Protocol):
+    """What turns a text into tokens, as ``tasks.text.Vocabulary`` does."""
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+    def encode(self, text: str, max_tokens: int, language: str | None = None) -> list[int]: ...  # noqa: D102
+
+
 def compiled_table(
     split: StoredSplit,
     tables: NavTables,
-    vocabulary: Vocabulary,
+    vocabulary: Words,
     max_tokens: int,
     device: torch.device | str = "cpu",
 ) -> EpisodeTable:
@@ -76,7 +84,7 @@ def _load(path: Path, split: StoredSplit, device: torch.device | str) -> Episode
 
 
 def _compile(
-    writer: ColumnWriter, split: StoredSplit, tables: NavTables, vocabulary: Vocabulary, max_tokens: int
+    writer: ColumnWriter, split: StoredSplit, tables: NavTables, vocabulary: Words, max_tokens: int
 ) -> dict[str, str]:
     """Append the columns of a table and return what stands beside them."""
     stored, widths = split.stored, dict.fromkeys(FILLS, 0)

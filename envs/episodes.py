@@ -12,6 +12,7 @@ from vln_clip.envs.navigation import snap_view
 from vln_clip.envs.ragged import Ragged
 from vln_clip.records import Batch, Episode
 from vln_clip.tasks.stored import StoredEpisodes
+from vln_clip.token_states import LateStates, StateLists
 
 TOKEN = VIEWPOINT = torch.int32  # as they are kept; batches are int64
 
@@ -23,7 +24,8 @@ class EpisodeTable:
     On a CPU the tensors of a large split lie in a mapped file (``vln_clip.envs.compiled``).
 
     Attributes:
-        tokens: the instructions; one item where there is none (unlabelled paths).
+        tokens: the instructions; one item where there is none (unlabelled paths). Their states where a frozen text
+            tower has read them.
         viewpoint: (N,) int64 start.
         view: (N,) int64 start view.
         goal: (N,) int64, -1 where hidden.
@@ -31,7 +33,7 @@ class EpisodeTable:
         episodes: the records in order; empty for unlabelled paths.
     """
 
-    tokens: Ragged
+    tokens: Ragged | StateLists | LateStates
     viewpoint: Tensor
     view: Tensor
     goal: Tensor

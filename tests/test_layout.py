@@ -14,7 +14,7 @@ MOUNTED = ("envs", "agents", "tasks", "connectivity")
 # Programs may import anything; the other lines are their shared wiring.
 PROGRAMS = {"train", "evaluate", "submit", "extract", "extract_images", "data", "mattersim", "scenes", "__main__"}
 PROGRAMS |= {"datafolder", "setting", "envdrop", "job", "results", "scoring", "context", "breakdown"}
-PROGRAMS |= {"validation", "glance", "curves_figure", "replay", "recipe", "choosing"}
+PROGRAMS |= {"validation", "glance", "curves_figure", "replay", "recipe", "choosing", "read_tables"}
 PROGRAMS |= {
     "searching",
     "searched",

@@ -12,6 +12,7 @@ import tyro
 
 from vln_clip.errors import InputError
 from vln_clip.run_config import RunConfig, parse_on_preset, require
+from vln_clip.token_reader import TextEncoderConfig
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ class TrainConfig(RunConfig):
     precision: Literal["float32", "bf16"] = "float32"
     """of the matrix products in training; bf16 keeps weights, sums and validation in float32. For CPUs with AVX512_BF16
     or AMX and newer GPUs"""
+    text: Annotated[TextEncoderConfig, tyro.conf.arg(name="")] = field(default_factory=TextEncoderConfig)
     model: Annotated[ModelConfig, tyro.conf.arg(name="")] = field(default_factory=ModelConfig)
     follower: Annotated[FollowerConfig, tyro.conf.arg(name="")] = field(default_factory=FollowerConfig)
     encoder: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
@@ -233,9 +235,8 @@ class TrainConfig(RunConfig):
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
         language = [] if self.language == "all" else [self.language]
-        return "_".join(
-            [self.dataset, *language, safe] + ["bt"] * self.bt + ["end_to_end"] * self.encoder.train_encoder
-        )
+        ends = ["bt"] * self.bt + ["end_to_end"] * self.encoder.train_encoder
+        return "_".join([self.dataset, *language, safe, *self.text.tag, *ends])
 
 
 _R2R = TrainConfig(dataset="r2r")

@@ -80,8 +80,11 @@ def score_agent(
 def without_instruction(table: EpisodeTable, num_leading: int = 1) -> EpisodeTable:
     """Return a split whose instructions are empty: of each only what stands around its words is left.
 
-    That is ``<BOS>``, in a vocabulary of several languages the language's tag, and ``<EOS>``.
+    That is ``<BOS>``, in a vocabulary of several languages the language's tag, and ``<EOS>``; of what a text encoder
+    reads its begin and end.
     """
+    if not isinstance(table.tokens, Ragged):
+        return replace(table, tokens=table.tokens.emptied())
     assert bool((table.length > num_leading).all()), "instructions must begin and end with a special token"
     flat, first = table.tokens.flat, table.tokens.first
     leading = first[:, None] + torch.arange(num_leading, device=first.device)

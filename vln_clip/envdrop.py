@@ -5,6 +5,7 @@ add up to those of the summed loss, and only one rollout's graph is alive at a t
 its rows of the joint batch; the gradients of all are summed before the step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -163,6 +164,8 @@ class BackTranslationLearner:
         max_decode: most words of a generated instruction.
         tags: (G,) word that names each language of a multilingual speaker; each path gets one at random. None where
             there is one language.
+        read: how the follower reads words of the speaker, where it has a text encoder: to ``Batch.tokens`` and lengths.
+            None where it reads the same words.
     """
 
     real: FollowerLearner
@@ -173,6 +176,7 @@ class BackTranslationLearner:
     noise_p: float
     max_decode: int
     tags: Tensor | None = None
+    read: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __call__(self) -> dict[str, float]:
         """Take one optimizer step."""
@@ -200,9 +204,10 @@ class BackTranslationLearner:
             first = self.tags[drawn][rows]
         words = self.speaker.describe(self.real.world.observe_walk(joint, rows), self.max_decode, noise, first)
         batch = joint.select(rows)
-        batch.tokens, batch.length = as_instruction(words, self.speaker.bos)
+        batch.tokens, batch.length = as_instruction(words, self.speaker.bos) if self.read is None else self.read(words)
         padding = ranks.largest(batch.tokens.shape[1]) - batch.tokens.shape[1]
-        batch.tokens = torch.nn.functional.pad(batch.tokens, (0, padding))
+        width = (0, 0) * (batch.tokens.dim() - 2)  # states have one, tokens have none
+        batch.tokens = torch.nn.functional.pad(batch.tokens, (*width, 0, padding))
         return batch
 
 

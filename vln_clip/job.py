@@ -20,6 +20,7 @@ from vln_clip.ranks import Ranks
 from vln_clip.run import Run, describe_start
 from vln_clip.setting import TRAIN, UNSEEN, Setting
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
+from vln_clip.token_reader import open_reader
 
 DEFAULT_NUM_AUG_PATHS = 100_000
 # Every purpose draws from a seed of its own; the control of back-translation shares that of what it is compared with.
@@ -100,7 +101,7 @@ class Job:
             "words": self.setting.vocabulary.to_json(),
             "seed": self.config.seed,
             "config": self.config.to_json(),
-        }
+        } | ({} if self.setting.reader is None else {"text_encoder": self.setting.reader.to_json()})
 
 
 def criteria(job: Job) -> list[tuple[str, str]]:
@@ -111,6 +112,7 @@ def criteria(job: Job) -> list[tuple[str, str]]:
 def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
     """Open data set, features and world of a run, and log what it is."""
     device = devices.pick_device(run.ranks.device or settings.device)
+    reader = open_reader(settings.text, device)
     run.ranks.require_rows("--batch-size", settings.follower.batch_size)
     if settings.bt:
         run.ranks.require_rows("--speaker-batch-size", settings.speaker.speaker_batch_size)
@@ -122,6 +124,7 @@ def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
         language=settings.language,
         tokenizer=settings.tokenizer,
         train=settings.train,
+        reader=reader,
     )
     job = _end_to_end_job(settings, run, data) if settings.encoder.train_encoder else _job(settings, run, data)
     describe_start(settings, device, job.features)

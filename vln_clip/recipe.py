@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import nn
 
 from vln_clip import checkpoint, envdrop, files, log, optimizers, paths, setting
 from vln_clip.agents.follower import Follower
@@ -110,12 +111,23 @@ def follower_learner(
     """Set a follower up to learn from the labelled episodes."""
     c, table = job.config.follower, job.setting.table(TRAIN)
     optimizer = optimizers.make_optimizer(follower, c.optimizer, lr)
+    if follower.encoder.tower is not None:
+        set_apart(optimizer, follower.encoder.tower, lr * job.config.text.text_lr_factor)
     sampler = ShuffledSampler(len(table), c.batch_size, job.seed(name))
     watch = Watch(job.config.max_gradient_norm_factor)
     own, joint = job.generators(name)
     return envdrop.FollowerLearner(
         world, follower, optimizer, table, sampler, c, own, ml_weight, watch, job.ranks, joint
     )
+
+
+def set_apart(optimizer: torch.optim.Optimizer, part: nn.Module, lr: float) -> None:
+    """Give a part of a model a learning rate of its own, before the first step."""
+    (group,) = optimizer.param_groups
+    own = list(part.parameters())
+    known = set(own)
+    group["params"] = [parameter for parameter in group["params"] if parameter not in known]
+    optimizer.add_param_group({"params": own, "lr": lr})
 
 
 def follower_stage(
@@ -161,7 +173,7 @@ def follower_stage(
 
 def speaker_stage(job: Job) -> Stage:
     """Set up a speaker that learns by teacher forcing; BLEU on val_unseen selects the one for back-translation."""
-    c, table = job.config.speaker, job.setting.table(TRAIN)
+    c, table = job.config.speaker, job.setting.word_table(TRAIN)
     speaker = build_speaker(job.setting, job.config.model, job.world.bank.width, job.seed("speaker"))
     optimizer = optimizers.make_optimizer(speaker, c.speaker_optimizer, c.speaker_lr)
     sampler = ShuffledSampler(len(table), c.speaker_batch_size, job.seed("speaker"))
@@ -236,4 +248,5 @@ def back_translation_learner(
         c.bt_feature_dropout,
         job.config.speaker.max_decode,
         torch.tensor(tags, device=data.device) if tags else None,
+        None if data.reader is None else data.read_words,
     )

@@ -106,7 +106,8 @@ class Batch:
 
     Attributes:
         episode: (B,) int64, row in the data set.
-        tokens: (B, L) int64 instruction, padded with 0.
+        tokens: (B, L) int64 instruction, padded with 0; or its states (B, L, D) float16 where a frozen text tower has
+            read it, padded likewise.
         length: (B,) int64, number of real tokens, at least 1.
         viewpoint: (B,) int64 start.
         view: (B,) int64 start view: the annotated heading snapped to 30°, at the horizon.

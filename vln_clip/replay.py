@@ -70,6 +70,9 @@ def settings_of(values: dict[str, Any], folder: Path) -> TrainConfig:
     translation = found["back_translation"]
     if translation.aug_paths is not None:
         found["back_translation"] = replace(translation, aug_paths=Path(translation.aug_paths))
+    text = found["text"]
+    if text.text_weights is not None:
+        found["text"] = replace(text, text_weights=Path(text.text_weights))
     return TrainConfig(**(found | {"runs": Path(found["runs"])}))
 
 

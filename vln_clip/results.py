@@ -80,7 +80,7 @@ def score_rows(
     table, max_action = job.setting.table(split), job.config.follower.max_action
     final = BACK_TRANSLATED if BACK_TRANSLATED in agents else "follower"
     follower, seen = load_stage(job, final, BEST, job.world)
-    leading = job.setting.vocabulary.num_leading
+    leading = job.setting.num_leading
     found = context_rows(seen, table, follower, max_action, job.generator("random"), rows, leading, job.ranks)
     scored = {name: (found[name], "none") for name in (RANDOM, SHORTEST_PATH)}
     scored[NO_INSTRUCTION] = found[NO_INSTRUCTION], job.features

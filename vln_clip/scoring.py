@@ -307,7 +307,7 @@ def context_of(result: Result, run: Path | None, options: Options) -> dict[str, 
     table = data.table(options.split)
     wanted = {episode.instr_id for episode in result.episodes}
     rows = torch.tensor([k for k, episode in enumerate(table.episodes) if episode.instr_id in wanted])
-    generator, leading = random_generator(seed, data.device), data.vocabulary.num_leading
+    generator, leading = random_generator(seed, data.device), data.num_leading
     found = context_rows(world, table, follower, max_action, generator, rows, num_leading=leading, ranks=options.ranks)
     if run is None and result.folder is not None:
         run = setting.run_of(result.folder)

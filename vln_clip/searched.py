@@ -76,14 +76,17 @@ def search_split(
     speaker: Speaker | None = None,
     batch_size: int = SEARCH_BATCH,
     ranks: Ranks = ALONE,
+    words: EpisodeTable | None = None,
 ) -> Searched:
     """Search every episode of a split; nothing privileged is used. Several ranks search whole batches each, the same
-    that one would: all of them return everything.
+    that one would: all of them return everything. ``words`` is the split in the speaker's words where the follower
+    reads others.
     """  # noqa: D205
     parts = []
     for rows in ranks.deal(list(in_order(len(table), batch_size, table.length))):
         batch = table.batch(rows)
         found = search(world, agent, batch, wanted.beam_size, wanted.max_expansions)
+        batch = batch if words is None else words.batch(rows)
         said = None if speaker is None else speaker_log_prob(world, speaker, batch, found)
         explored = exploration(world, found.expanded)
         parts.append(Searched(batch.episode, batch.view, batch.length - 1, found, explored, said))
@@ -113,7 +116,8 @@ def search_checkpoint(loaded: LoadedFollower, split: str, wanted: Search, ranks:
     if wanted.speaker is not None:
         speaker = load_speaker(wanted.speaker, loaded)
         logger.info("speaker: %s", wanted.speaker)
-    found = search_split(loaded.world, loaded.follower, loaded.setting.table(split), wanted, speaker, ranks=ranks)
+    table, words = loaded.setting.table(split), loaded.setting.word_table(split)
+    found = search_split(loaded.world, loaded.follower, table, wanted, speaker, ranks=ranks, words=words)
     expanded = (found.found.expanded >= 0).sum(1)
     logger.info(
         "search: %.1f states expanded per instruction, at most %d; %.1f walks found",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vln_clip import checkpoint, extract
 from vln_clip.agents.follower import Follower
@@ -23,11 +24,14 @@ from vln_clip.errors import InputError
 from vln_clip.features import FeatureStore, bank, features_used
 from vln_clip.log import logger
 from vln_clip.paths import cache_dir, data_dir
+from vln_clip.read_tables import read_table, read_written, with_texts
+from vln_clip.records import Episode
 from vln_clip.tasks.datasets import ALL_LANGUAGES, DATASETS, Dataset, read_split, read_training, require_language
 from vln_clip.tasks.split import Split, place_on_graph
 from vln_clip.tasks.stored import StoredSplit
 from vln_clip.tasks.text import Vocabulary
 from vln_clip.tasks.words import TRAIN, load_vocabulary
+from vln_clip.token_reader import TextEncoderConfig, TokenReader, reader_of
 from vln_clip.trained_tower import follower_weights, trained_features
 
 UNSEEN = "val_unseen"
@@ -55,6 +59,7 @@ class Setting:
         tables: graphs of every building of the splits.
         vocabulary: words.
         max_input: most tokens per instruction.
+        reader: text encoder of the followers; None where they read the vocabulary's words.
     """
 
     dataset: Dataset
@@ -65,10 +70,37 @@ class Setting:
     tables: NavTables
     vocabulary: Vocabulary
     max_input: int
+    reader: TokenReader | None = None
     _compiled: dict[str, EpisodeTable] = field(default_factory=dict)
+    _read: dict[str, EpisodeTable] = field(default_factory=dict)
 
     def table(self, split: str) -> EpisodeTable:
-        """Return a split as tensors; its text is encoded at the first call."""
+        """Return a split as tensors with the instructions as followers read them, encoded at the first call."""
+        if self.reader is None:
+            return self.word_table(split)
+        if split not in self._read:
+            found, words = self.splits[split], self.word_table(split)
+            self._read[split] = read_table(found, words, self.tables, self.reader, self.max_input)
+        return self._read[split]
+
+    def table_of(self, episode: Episode) -> EpisodeTable:
+        """Return a single episode as tensors, with its instruction as followers read it."""
+        tokens, length = self.vocabulary.encode_batch([episode.instruction], self.max_input, [episode.language])
+        table = EpisodeTable.compile([episode], self.tables, tokens, length, self.device)
+        return table if self.reader is None else with_texts(table, [episode.instruction], self.reader, self.max_input)
+
+    def read_words(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Let the text encoder read what a speaker wrote; see ``read_written``."""
+        assert self.reader is not None, "a setting with a text encoder"
+        return read_written(words, self.vocabulary, self.reader, self.max_input)
+
+    @property
+    def num_leading(self) -> int:
+        """Return how many tokens stand before an instruction's words as followers read it."""
+        return 1 if self.reader is not None else self.vocabulary.num_leading
+
+    def word_table(self, split: str) -> EpisodeTable:
+        """Return a split as tensors with the instructions as words of the vocabulary, encoded at the first call."""
         if split not in self._compiled:
             found, episodes = self.splits[split], self.splits[split].episodes
             if isinstance(found, StoredSplit):
@@ -119,6 +151,7 @@ def open_setting(
     language: str = ALL_LANGUAGES,
     tokenizer: str | None = None,
     train: Path | None = None,
+    reader: TokenReader | None = None,
 ) -> Setting:
     """Read splits and graphs of a data set.
 
@@ -132,6 +165,7 @@ def open_setting(
         language: one of the data set's, or ``all``.
         tokenizer: what makes words of texts; None for the data set's.
         train: file to learn from in place of the data set's training split, where ``splits`` is None.
+        reader: text encoder of the followers; None where they read the vocabulary's words.
     """
     found, data = DATASETS[dataset], dataset_folder(dataset)
     languages = require_language(dataset, language)
@@ -156,7 +190,7 @@ def open_setting(
     }
     if vocabulary is None:
         vocabulary = load_vocabulary(found, data, languages, tokenizer or found.tokenizer, placed.get(TRAIN))
-    return Setting(found, language, data, device, placed, tables, vocabulary, max_input)
+    return Setting(found, language, data, device, placed, tables, vocabulary, max_input, reader)
 
 
 def _require_use(dataset: Dataset, name: str, split: Split, language: str, learn: bool) -> None:
@@ -183,18 +217,20 @@ def build_follower(
     setting: Setting, model: ModelConfig, feature_width: int, seed: int, feature_dropout: float | None = None
 ) -> Follower:
     """Build a follower with weights drawn from ``seed``, on the setting's device."""
+    reader = setting.reader
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         follower = Follower(
-            setting.vocabulary.size,
+            setting.vocabulary.size if reader is None else None,
             feature_width,
             angle_width=model.angle_width,
-            word_width=model.word_width,
+            word_width=model.word_width if reader is None else reader.width,
             action_width=model.action_width,
             hidden_width=model.hidden_width,
             dropout_p=model.dropout,
             feature_dropout_p=model.feature_dropout if feature_dropout is None else feature_dropout,
             pool_padding=model.pool_padding,
+            tower=None if reader is None else reader.own_tower(),
         )
     return follower.to(setting.device)
 
@@ -308,6 +344,7 @@ def load_follower(
     vocabulary = Vocabulary.from_json(header["words"])
     dataset = dataset or str(header["dataset"])
     language = language or _language_of(folder, header, vocabulary, dataset)
+    text = from_json(TextEncoderConfig, header["config"].get("text", {}))
     setting = open_setting(
         dataset,
         splits,
@@ -315,6 +352,7 @@ def load_follower(
         vocabulary=vocabulary,
         max_input=header["max_input"],
         language=language,
+        reader=reader_of(header.get("text_encoder"), text, device, folder),
     )
     own = None if features else trained_features(saved, folder)
     stores = setting.stores(features or own or header["features_wanted"], header["feature_width"])

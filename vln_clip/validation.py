@@ -108,7 +108,7 @@ class SpeakerValidation:
     @torch.no_grad()
     def _score(self, split: str) -> dict[str, float]:
         """Return BLEU of one greedy description per path, and loss and accuracy of words over the whole split."""
-        table, vocabulary = self.job.setting.table(split), self.job.setting.vocabulary
+        table, vocabulary = self.job.setting.word_table(split), self.job.setting.vocabulary
         rows: dict[tuple[str, str], list[int]] = {}  # a description in each language
         for row, episode in enumerate(table.episodes):
             rows.setdefault((episode.path_id, episode.language), []).append(row)

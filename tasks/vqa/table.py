@@ -16,6 +16,7 @@ from vln_clip.tasks.vqa.answers import NUM_ANNOTATORS, SOFT_SCORES, normalize_la
 from vln_clip.tasks.vqa.questions import UNTYPED, Question
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import MAX_QUESTION_WORDS
+from vln_clip.token_states import StateLists
 
 Table = TypeVar("Table", bound="QuestionTable")
 
@@ -45,7 +46,7 @@ class QuestionBatch:
 
     Attributes:
         row: (B,) int64, rows of the table.
-        tokens: (B, L) int64, padded with 0.
+        tokens: (B, L) int64, or states (B, L, D) float16, padded with 0.
         image_index: (B,) int64, rows of ``QuestionTable.image_keys``.
         targets: (B, A) float32 scores; None where answers are hidden.
     """
@@ -65,7 +66,7 @@ class QuestionTable:
         image_keys: of every image that is asked about, once, in the order of first use.
         answer_types: names that ``answer_type`` counts, sorted.
         num_answers: A.
-        tokens: (N, L) int64.
+        tokens: (N, L) int64; or their states, (N, L, D), where a frozen text tower has read them.
         image_index: (N,) int64.
         answer_type: (N,) int64.
         target_index: (N, S) int32 answers with a score, ``num_answers`` where there is none; S is 0 without answers.
@@ -77,7 +78,7 @@ class QuestionTable:
     image_keys: tuple[str, ...]
     answer_types: tuple[str, ...]
     num_answers: int
-    tokens: Tensor
+    tokens: Tensor | StateLists
     image_index: Tensor
     answer_type: Tensor
     target_index: Tensor
@@ -137,7 +138,7 @@ class QuestionTable:
     def to(self: Table, device: torch.device | str) -> Table:
         """Return the table on a device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor | StateLists)}
         return type(self)(**values | moved)
 
     def batch(self, rows: Tensor) -> QuestionBatch:

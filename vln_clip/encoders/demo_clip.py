@@ -28,6 +28,7 @@ SIZE_PX = (96, 128)  # height and width
 VISION: dict[str, Any] = {"layers": [1, 2, 2, 1], "width": 16, "image_size": 128}  # of open_clip's ModifiedResNet
 TEXT: dict[str, Any] = {"context_length": 77, "width": 96, "heads": 4, "layers": 2}
 METADATA_KEY = "clip_demo"  # one key with JSON: safetensors writes several in any order, and bytes are to be the same
+UNKNOWN = "<UNK>"
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -51,6 +52,10 @@ class WordTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text without begin and end; none reaches over white space."""
         return [self._index.get(word, 0) for word in split_words(text)]
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return the words of tokens as ``encode`` gives them, unknown ones as ``<UNK>``."""
+        return " ".join(self.words[token - 1] if token else UNKNOWN for token in tokens)
 
 
 def split_words(text: str) -> list[str]:

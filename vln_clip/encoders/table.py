@@ -124,13 +124,13 @@ def create_text_encoder(
     return encoder.to(device).eval()
 
 
-def require_text_tower(name: str) -> None:
-    """Raise ``InputError`` where an encoder sees images only."""
+def require_text_tower(name: str, what: str = "comparing texts with images") -> None:
+    """Raise ``InputError`` where an encoder sees images only; ``what`` needs its text tower."""
     row = read_tower_header(tower_path(name)).encoder if is_tower(name) else name
     if _row(row) not in TEXT_TOWERS:
         known = [row for row, factory in ENCODERS.items() if factory in TEXT_TOWERS]
         raise InputError(
-            f"comparing texts with images needs an encoder with a text tower, one of {', '.join(known)} or "
+            f"{what} needs an encoder with a text tower, one of {', '.join(known)} or "
             f"open_clip:ARCH/TAG, got {name!r} which sees images only"
         )
 

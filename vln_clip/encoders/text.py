@@ -40,6 +40,10 @@ class Tokenizer(Protocol):
         """Return the tokens of a text without begin and end; none reaches over white space."""
         ...
 
+    def decode(self, tokens: list[int]) -> str:
+        """Return tokens of ``encode`` as text."""
+        ...
+
 
 class TextEncoder(nn.Module):
     """One text tower of open_clip with its tokenizer.
@@ -81,6 +85,20 @@ class TextEncoder(nn.Module):
         Tokens never reach over white space: those of two texts joined by a space are those of one, then the other's.
         """
         return self._tokenizer.encode(text)
+
+    @property
+    def begin(self) -> int:
+        """Return the token before every text."""
+        return int(self._tokenizer.sot_token_id)
+
+    @property
+    def end(self) -> int:
+        """Return the token behind every text."""
+        return int(self._tokenizer.eot_token_id)
+
+    def spell(self, token: int) -> str:
+        """Return a token of ``words`` as text; parts of a character become ``\ufffd``."""
+        return self._tokenizer.decode([token]).strip()
 
     def pack(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Put tokens of ``words`` between begin and end, (N, L) int64: cut to the context, padded with 0."""

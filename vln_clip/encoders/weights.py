@@ -168,7 +168,8 @@ def _missing(name: str, where: str, why: str) -> InputError:
     return InputError(
         f"the weights of {name} must be on this machine or reachable, got: {why}; "
         f"fetch {where} elsewhere and name it with --weights FILE (of vln-clip extract --encoder {name}, or of the "
-        "program itself where it has that flag), or put features where --features finds them"
+        "program itself where it has that flag; --text-weights FILE of a --text-encoder), or put features where "
+        "--features finds them"
     )
 
 

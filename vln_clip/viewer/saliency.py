@@ -25,7 +25,6 @@ from vln_clip.agents.follower import FollowerState
 from vln_clip.encoders import Encoder, check_name, create_encoder
 from vln_clip.encoders.base import Preprocess
 from vln_clip.encoders.relevance import over_picture, weighted_map
-from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.errors import InputError
 from vln_clip.extract import Skyboxes
 from vln_clip.features import FeatureStore
@@ -165,9 +164,8 @@ class _Leaf:
 
 def decision_gradients(loaded: LoadedFollower, trace: Trace) -> list[Tensor]:
     """Replay a trace and return, per decision, the gradient of its log-probability by the view features, (36, D)."""
-    setting, world, episode = loaded.setting, loaded.world, trace.episode
-    tokens, length = setting.vocabulary.encode_batch([episode.instruction], setting.max_input, [episode.language])
-    batch = EpisodeTable.compile([episode], setting.tables, tokens, length, setting.device).batch(torch.tensor([0]))
+    world = loaded.world
+    batch = loaded.setting.table_of(trace.episode).batch(torch.tensor([0]))
     with torch.no_grad():
         state = loaded.follower.start(batch.tokens, batch.length)
     viewpoint, view, found = batch.viewpoint, batch.view, []

@@ -16,7 +16,7 @@ from vln_clip.errors import InputError
 from vln_clip.records import Batch, Episode, Observation, view_elevation_rad, view_heading_rad
 from vln_clip.rollout import Rollout, greedy, roll_out
 from vln_clip.sampler import in_order
-from vln_clip.setting import LoadedFollower
+from vln_clip.setting import LoadedFollower, Setting
 from vln_clip.tasks.metrics import score_indices
 from vln_clip.tasks.text import UNK, Vocabulary
 from vln_clip.viewer.traces import Decision, Trace
@@ -78,8 +78,7 @@ def trace_instruction(
     setting = loaded.setting
     stopped = _check_actions(setting.tables, setting.tables.index(scan, start), actions)
     episode = Episode(TYPED, TYPED, scan, start, heading_rad, instruction, None, language)
-    tokens, length = setting.vocabulary.encode_batch([instruction], setting.max_input, [language])
-    table = EpisodeTable.compile([episode], setting.tables, tokens, length, setting.device)
+    table = setting.table_of(episode)
     num_decisions = len(actions) if stopped else len(actions) + 1
     if finish and not stopped:
         num_decisions = max(num_decisions, loaded.header["max_action"])
@@ -113,6 +112,13 @@ def read_words(vocabulary: Vocabulary, text: str, tokens: np.ndarray) -> tuple[t
     first, last = vocabulary.num_leading, len(tokens) - 1  # the last is <EOS>, even of a text that was cut
     words[first:last] = vocabulary.tokenizer.tokenize(text)[: last - first]
     return tuple(words), frozenset(np.flatnonzero(tokens == UNK).tolist())
+
+
+def _words_of(setting: Setting, text: str, tokens: np.ndarray) -> tuple[tuple[str, ...], frozenset[int]]:
+    """Return an instruction as the followers of a setting read it; a text encoder knows all of its words."""
+    if setting.reader is not None:
+        return setting.reader.spelled(text, setting.max_input), frozenset()
+    return read_words(setting.vocabulary, text, tokens)
 
 
 def _check_actions(tables: NavTables, viewpoint: int, actions: Sequence[int]) -> bool:
@@ -193,7 +199,7 @@ def _trace_batch(
     traces = []
     for b, row in enumerate(rows.tolist()):
         episode, visited = table.episodes[row], viewpoint[b] >= 0
-        words, unknown = read_words(loaded.setting.vocabulary, episode.instruction, tokens[b, : length[b]])
+        words, unknown = _words_of(loaded.setting, episode.instruction, tokens[b, : length[b]])
         views = view[b, visited].tolist()
         headings, elevations = np.array([(view_heading_rad(v), view_elevation_rad(v)) for v in views]).T
         place, scores = viewpoint[b, visited], None if metrics is None else metrics[b]

@@ -1,11 +1,15 @@
 """What a VQA run is: the recipes of the paper with what a user changes, and the demo's preset."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from vln_clip.errors import InputError
 from vln_clip.run_config import RunConfig, require
 from vln_clip.tasks.vqa.words import MMF, OPENVQA
+from vln_clip.token_reader import TextEncoderConfig
 
 MODELS = ("pythia", "movie_mcan", "mcan_small", "mcan_large")
 DATASETS = ("vqa", "gqa", "vqa_lxmert", "gqa_lxmert", "demo")
@@ -41,6 +45,7 @@ class VqaConfig(RunConfig):
     """also train the same model without images, for comparison"""
     word_vectors: Path | None = None
     """GloVe text file to start the word embedding from; by default learned from nothing"""
+    text: Annotated[TextEncoderConfig, tyro.conf.arg(name="")] = field(default_factory=TextEncoderConfig)
     answers: Path | None = None
     """list of answers (LXMERT's, openvqa's, or one per line); by default built from the annotations"""
     normalization: Literal["official", "openvqa"] = "official"
@@ -63,6 +68,8 @@ class VqaConfig(RunConfig):
         for name in ("batch_size", "iters", "lr", "eval_every", "eval_questions"):
             value = getattr(self, name)
             require(value is None or value > 0, name, "positive", value)
+        if self.word_vectors is not None and self.text.text_encoder is not None:
+            raise InputError("--word-vectors and --text-encoder both say what stands for words; leave one of them out")
 
     @property
     def run_name(self) -> str:
@@ -70,7 +77,7 @@ class VqaConfig(RunConfig):
         if self.name:
             return self.name
         safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in Path(self.features).name)
-        return "_".join(["vqa", self.dataset, self.model, safe])
+        return "_".join(["vqa", self.dataset, self.model, safe, *self.text.tag])
 
     @property
     def word_style(self) -> str:
@@ -107,4 +114,7 @@ def settings_of(values: dict[str, Any]) -> VqaConfig:
     found = {key: value for key, value in values.items() if key in known}
     for key in ("runs", "word_vectors", "answers"):
         found[key] = None if found.get(key) is None else Path(found[key])
-    return replace(VqaConfig(), **found)
+    text = dict(found.get("text") or {})
+    if text.get("text_weights") is not None:
+        text["text_weights"] = Path(text["text_weights"])
+    return replace(VqaConfig(), **found | {"text": TextEncoderConfig(**text)})

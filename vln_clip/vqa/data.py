@@ -1,10 +1,11 @@
 """What a VQA run reads: questions of every split, vocabularies, image grids; and which data set it is of."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,12 @@ from vln_clip.tasks.vqa.questions import Question, require_images
 from vln_clip.tasks.vqa.table import QuestionTable
 from vln_clip.tasks.vqa.vocabulary import MORE_THAN, AnswerVocabulary
 from vln_clip.tasks.vqa.words import QuestionVocabulary
+from vln_clip.token_reader import TokenReader
 from vln_clip.vqa.config import VqaConfig
 
 AUTO = "auto"
 WORD_WIDTH = 300  # of every model of the paper
+MAX_TOKENS = 20  # of a question that a text encoder reads, begin and end included; the 14 words of the models fit
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,18 @@ def questions_of(dataset: str, splits: str) -> list[Question]:
     return load_questions(DATASETS[dataset].files, splits, folder_of(dataset))
 
 
+class _Tokens:
+    """A text encoder in the place of a vocabulary; all tables have one width, whatever their longest question."""
+
+    def __init__(self, reader: TokenReader) -> None:
+        self.reader = reader
+
+    def encode(self, texts: Sequence[str], max_words: int) -> np.ndarray:
+        """Return the tokens of questions, (N, max_words) int64."""
+        tokens, _ = self.reader.encode_batch(texts, max_words)
+        return np.pad(tokens, ((0, 0), (0, max_words - tokens.shape[1])))
+
+
 class VqaData:
     """Everything that is read, each when it is first asked for.
 
@@ -101,6 +116,7 @@ class VqaData:
         device: where tables go.
         words: of a trained model; None builds them of the training questions.
         answers: likewise.
+        reader: text encoder that reads the questions; None where a model learns word vectors.
     """
 
     def __init__(
@@ -109,8 +125,9 @@ class VqaData:
         device: torch.device,
         words: QuestionVocabulary | None = None,
         answers: AnswerVocabulary | None = None,
+        reader: TokenReader | None = None,
     ) -> None:
-        self.config, self.device, self.row = config, device, DATASETS[config.dataset]
+        self.config, self.device, self.row, self.reader = config, device, DATASETS[config.dataset], reader
         self.folder = folder_of(config.dataset)
         self._questions: dict[str, list[Question]] = {}
         self._tables: dict[str, QuestionTable] = {}
@@ -152,8 +169,17 @@ class VqaData:
             questions = self.questions(splits)
             if self.grids is not None:
                 require_images(questions, self.grids, place_of(self.grids))
-            self._tables[splits] = QuestionTable.build(questions, self.words, self.answers).to(self.device)
+            self._tables[splits] = self._build_table(questions).to(self.device)
         return self._tables[splits]
+
+    def _build_table(self, questions: Sequence[Question]) -> QuestionTable:
+        """Return questions as tensors, as the models read them."""
+        if self.reader is None:
+            return QuestionTable.build(questions, self.words, self.answers)
+        table = QuestionTable.build(questions, _Tokens(self.reader), self.answers, MAX_TOKENS)
+        if self.reader.trained:
+            return table
+        return replace(table, tokens=self.reader.states([question.text for question in questions], MAX_TOKENS))
 
     @cached_property
     def grids(self) -> GridReader | None:
@@ -178,7 +204,9 @@ class VqaData:
 
     @property
     def word_width(self) -> int:
-        """Return the width of word vectors: of the file's, or the size's own."""
+        """Return the width of what stands for words: the text encoder's, that of the file of vectors, the size's."""
+        if self.reader is not None:
+            return self.reader.width
         return self.config.sizes.get("word_width", WORD_WIDTH) if self.vectors is None else self.vectors.shape[1]
 
     def read_grids(self, table: QuestionTable, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from vln_clip.image_grids import BLIND, describe_grids, features_used, require_a
 from vln_clip.tasks.vqa.models import VqaModel, build_vqa_model
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 from vln_clip.tasks.vqa.words import QuestionVocabulary
+from vln_clip.token_reader import reader_of
 from vln_clip.vqa.config import VqaConfig, settings_of
 from vln_clip.vqa.data import VqaData
 
@@ -20,11 +21,14 @@ BEST, LAST = "best_val", "last"
 
 def build(config: VqaConfig, data: VqaData, seed: int) -> VqaModel:
     """Build a model with fresh weights; one without images has the width of the others and does not use it."""
+    reader = data.reader
     sizes = config.sizes | {"word_width": data.word_width}
+    num_words = len(data.words) if reader is None else None
+    tower = None if reader is None else reader.own_tower()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_vqa_model(
-            config.model, len(data.words), data.grid_width, len(data.answers), data.vectors, **sizes
+            config.model, num_words, data.grid_width, len(data.answers), data.vectors, text_tower=tower, **sizes
         )
     return model.to(data.device)
 
@@ -46,7 +50,7 @@ def header(config: VqaConfig, data: VqaData, sees: bool) -> dict[str, Any]:
         "answers": list(data.answers.answers),
         "config": config.to_json(),
         "seed": config.seed,
-    }
+    } | ({} if data.reader is None else {"text_encoder": data.reader.to_json()})
 
 
 def load(folder: Path, device: torch.device) -> tuple[VqaModel, VqaData, dict[str, Any]]:
@@ -68,9 +72,14 @@ def load(folder: Path, device: torch.device) -> tuple[VqaModel, VqaData, dict[st
         raise InputError(f"{folder} must be a checkpoint of python -m vln_clip.vqa, got one of another program")
     config = settings_of(info["config"])
     words = QuestionVocabulary(info["words"], info["style"])
-    data = VqaData(config, device, words, AnswerVocabulary(info["answers"]))
+    reader = reader_of(info.get("text_encoder"), config.text, device, folder)
+    data = VqaData(config, device, words, AnswerVocabulary(info["answers"]), reader)
     sizes = config.sizes | {"word_width": info["word_width"]}
-    model = build_vqa_model(config.model, len(words), info["feature_width"], len(data.answers), None, **sizes)
+    num_words = len(words) if reader is None else None
+    tower = None if reader is None else reader.own_tower()
+    model = build_vqa_model(
+        config.model, num_words, info["feature_width"], len(data.answers), None, text_tower=tower, **sizes
+    )
     checkpoint.restore_weights(model, saved.weights, folder)
     if info["features_wanted"] != BLIND:
         require_alike(data.grids, info["grid"], folder)

@@ -20,6 +20,7 @@ from vln_clip.supervised import Clip, LossSum, ReadAhead, SupervisedLearner
 from vln_clip.tasks.vqa.models import RECIPES, Recipe, VqaModel, make_optimizer, vqa_loss
 from vln_clip.tasks.vqa.results import write_results
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
+from vln_clip.token_reader import open_reader
 from vln_clip.vqa.answering import Answerer, score
 from vln_clip.vqa.config import VqaConfig
 from vln_clip.vqa.data import VqaData
@@ -72,7 +73,7 @@ def train(run: Run[VqaConfig]) -> None:
 
 def open_job(run: Run[VqaConfig], device: torch.device) -> Job:
     """Open data and grids of a run, and log what it is."""
-    job = Job(run, VqaData(run.config, device))
+    job = Job(run, VqaData(run.config, device, reader=open_reader(run.config.text, device)))
     run.ranks.require_rows("--batch-size", job.recipe.batch_size)
     describe_start(run.config, device, features_used(job.data.grids))
     train_table, val = job.data.table(job.data.train_splits), job.data.table(job.data.row.val)
@@ -87,7 +88,7 @@ def open_job(run: Run[VqaConfig], device: torch.device) -> Job:
             "%s is learned from, too: its accuracy shows how much was learned by heart", job.data.row.val
         )
     grid = tuple(job.data.grids.shape) if job.data.grids is not None else ()
-    log.logger.info("first batch: tokens %s, grid %s", (job.recipe.batch_size, train_table.tokens.shape[1]), grid)
+    log.logger.info("first batch: tokens %s, grid %s", (job.recipe.batch_size, *train_table.tokens.shape[1:]), grid)
     return job
 
 
@@ -103,7 +104,7 @@ def stage(job: Job, name: str, sees: bool) -> Stage:
     model = build(config, data, seed)
     generator = ranks.generator(seed, data.device)
     joint = None if ranks.world == 1 else torch.Generator(data.device).manual_seed(seed)
-    optimizer = make_optimizer(model, recipe)
+    optimizer = make_optimizer(model, recipe, config.text.text_lr_factor)
     sampler = ShuffledSampler(len(table), recipe.batch_size, seed)
     dtype = product_type(config.precision, data.device)
     watch = Watch(config.max_gradient_norm_factor)

@@ -21,7 +21,7 @@ MODELS: dict[str, Callable[..., VqaModel]] = {
 
 def build_vqa_model(
     name: str,
-    vocabulary_size: int,
+    vocabulary_size: int | None,
     grid_width: int,
     num_answers: int,
     word_vectors: Tensor | None = None,
@@ -31,7 +31,7 @@ def build_vqa_model(
 
     Args:
         name: one of ``MODELS``.
-        vocabulary_size: number of question words, padding (word 0) included.
+        vocabulary_size: number of question words, padding (word 0) included; None where a text tower reads them.
         grid_width: C of the image grid.
         num_answers: A.
         word_vectors: (vocabulary_size, word_width) to start from; None for random ones.

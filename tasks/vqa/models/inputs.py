@@ -9,16 +9,26 @@ class WordLSTM(nn.Module):
     """Word vectors, then a one-layer LSTM over all L places, padding included, as in the references.
 
     Args:
-        vocabulary_size: number of words; word 0 is padding, whose vector stays zero.
+        vocabulary_size: number of words; word 0 is padding, whose vector stays zero. None where a text tower gives
+            their states.
         word_width: of word vectors.
         hidden_width: D.
         word_vectors: (vocabulary_size, word_width) to start from, trained on; None for random ones.
+        tower: text tower of the width ``word_width`` that is trained with the model and reads tokens.
     """
 
-    def __init__(self, vocabulary_size: int, word_width: int, hidden_width: int, word_vectors: Tensor | None) -> None:
+    def __init__(
+        self,
+        vocabulary_size: int | None,
+        word_width: int,
+        hidden_width: int,
+        word_vectors: Tensor | None,
+        tower: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, word_width, padding_idx=0)
-        if word_vectors is not None:
+        self.embedding = None if vocabulary_size is None else nn.Embedding(vocabulary_size, word_width, padding_idx=0)
+        self.tower = tower
+        if self.embedding is not None and word_vectors is not None:
             if word_vectors.shape != self.embedding.weight.shape:
                 raise ValueError(
                     f"word_vectors must be {(vocabulary_size, word_width)}, words by word_width, "
@@ -29,10 +39,14 @@ class WordLSTM(nn.Module):
         self.lstm = nn.LSTM(word_width, hidden_width, batch_first=True)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Encode tokens (B, L) int64, padded with 0 at the end, as (B, L, D)."""
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ValueError(f"tokens must be (B, L) with L at least 1, got {tuple(tokens.shape)}")
-        return self.lstm(self.embedding(tokens))[0]
+        """Encode tokens (B, L) int64, or states (B, L, word_width) of a frozen tower, padded with 0, as (B, L, D)."""
+        states = self.embedding is None and self.tower is None
+        if tokens.ndim != 2 + states or tokens.shape[1] == 0:
+            what = "(B, L, D)" if states else "(B, L)"
+            raise ValueError(f"tokens must be {what} with L at least 1, got {tuple(tokens.shape)}")
+        if self.embedding is not None:
+            return self.lstm(self.embedding(tokens))[0]
+        return self.lstm(tokens.float() if self.tower is None else self.tower(tokens))[0]
 
 
 class ImageInput(nn.Module):

@@ -7,17 +7,18 @@ from vln_clip.normalization import ReferenceNorm
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM, attention_map, locations
 from vln_clip.tasks.vqa.models.layers import AttentionPool, GuidedLayer, SelfAttentionLayer, padding_bias
 from vln_clip.tasks.vqa.models.output import VqaOutput
+from vln_clip.token_states import word_mask
 
 
 class Mcan(nn.Module):
     """A question read by self-attention guides attention over the image; their pooled sum is classified.
 
     Args:
-        vocabulary_size: number of question words, padding (word 0) included.
+        vocabulary_size: number of question words, padding (word 0) included; None where a text tower reads them.
         grid_width: C of the image grid.
         num_answers: A.
         word_vectors: (vocabulary_size, word_width) to start from; None for random ones.
-        word_width: of word vectors.
+        word_width: of word vectors, or of the text tower's states.
         width: D of LSTM and attention layers.
         num_layers: of self-attention over the question; as many guided ones over the image.
         num_heads: H.
@@ -25,11 +26,13 @@ class Mcan(nn.Module):
         pool_width: hidden layer of attention pools.
         fusion_width: F of what is classified.
         dropout_p: dropout in attention, feed-forward networks, residuals and pools.
+        text_tower: trained with the model, at a learning rate of its own; None where ``tokens`` are words of the
+            vocabulary, or states (B, L, word_width) of a frozen one.
     """
 
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: int | None,
         grid_width: int,
         num_answers: int,
         word_vectors: Tensor | None = None,
@@ -42,10 +45,11 @@ class Mcan(nn.Module):
         pool_width: int = 512,
         fusion_width: int = 1024,
         dropout_p: float = 0.1,
+        text_tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
         layer = (width, num_heads, feed_forward_width, dropout_p, ReferenceNorm)
-        self.words = WordLSTM(vocabulary_size, word_width, width, word_vectors)
+        self.words = WordLSTM(vocabulary_size, word_width, width, word_vectors, text_tower)
         self.question_layers = nn.ModuleList([SelfAttentionLayer(*layer) for _ in range(num_layers)])
         self.question_pool = AttentionPool(width, pool_width, 1, dropout_p)
         self.question_fusion = nn.Linear(width, fusion_width)
@@ -61,11 +65,12 @@ class Mcan(nn.Module):
         """Answer questions.
 
         Args:
-            tokens: (B, L) int64, padded with 0 at the end. How far makes no difference, but for empty questions.
+            tokens: (B, L) int64 or states (B, L, word_width), padded with 0 at the end. How far makes no difference,
+                but for empty questions.
             grid: (B, C, h, w) float; cells that are all zero are padding. None for questions without their images.
             generator: draws dropout masks; None switches dropout off.
         """
-        mask = tokens != 0
+        mask = word_mask(tokens)
         words = self.words(tokens)  # (B, L, D)
         bias = padding_bias(mask, words.dtype)
         for layer in self.question_layers:

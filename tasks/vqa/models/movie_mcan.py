@@ -7,6 +7,7 @@ from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM, attention_map
 from vln_clip.tasks.vqa.models.layers import AttentionPool, GuidedLayer, SelfAttentionLayer, padding_bias
 from vln_clip.tasks.vqa.models.movie import Movie
 from vln_clip.tasks.vqa.models.output import VqaOutput
+from vln_clip.token_states import word_mask
 
 
 class BranchFusion(nn.Module):
@@ -35,11 +36,11 @@ class MovieMcan(nn.Module):
     """A question read by self-attention looks at the image by guided attention and by modulated convolutions.
 
     Args:
-        vocabulary_size: number of question words, padding (word 0) included.
+        vocabulary_size: number of question words, padding (word 0) included; None where a text tower reads them.
         grid_width: C of the image grid.
         num_answers: A.
         word_vectors: (vocabulary_size, word_width) to start from; None for random ones.
-        word_width: of word vectors.
+        word_width: of word vectors, or of the text tower's states.
         width: D of LSTM, attention layers and both views.
         num_layers: of self-attention over the question; as many guided ones over the image.
         num_heads: H.
@@ -51,11 +52,13 @@ class MovieMcan(nn.Module):
         dropout_p: dropout in attention, feed-forward networks, residuals and pools.
         pad_to: side of the square in whose corner the grid is put; its zero cells are attended to and averaged, as
             the published numbers had it. None computes on the grid alone, in about half the time for 18 × 31 cells.
+        text_tower: trained with the model, at a learning rate of its own; None where ``tokens`` are words of the
+            vocabulary, or states (B, L, word_width) of a frozen one.
     """
 
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: int | None,
         grid_width: int,
         num_answers: int,
         word_vectors: Tensor | None = None,
@@ -71,10 +74,11 @@ class MovieMcan(nn.Module):
         fusion_width: int = 2048,
         dropout_p: float = 0.1,
         pad_to: int | None = 32,
+        text_tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
         layer = (width, num_heads, feed_forward_width, dropout_p)
-        self.words = WordLSTM(vocabulary_size, word_width, width, word_vectors)
+        self.words = WordLSTM(vocabulary_size, word_width, width, word_vectors, text_tower)
         self.question_layers = nn.ModuleList([SelfAttentionLayer(*layer) for _ in range(num_layers)])
         self.question_pool = AttentionPool(width, pool_width, 2, dropout_p)
         self.image_input = ImageInput(grid_width, pad_to)
@@ -89,11 +93,12 @@ class MovieMcan(nn.Module):
         """Answer questions.
 
         Args:
-            tokens: (B, L) int64, padded with 0 at the end. How far makes no difference, but for empty questions.
+            tokens: (B, L) int64 or states (B, L, word_width), padded with 0 at the end. How far makes no difference,
+                but for empty questions.
             grid: (B, C, h, w) float; None for questions without their images.
             generator: draws dropout masks; None switches dropout off.
         """
-        mask = tokens != 0
+        mask = word_mask(tokens)
         words = self.words(tokens)  # (B, L, D)
         bias = padding_bias(mask, words.dtype)
         for layer in self.question_layers:

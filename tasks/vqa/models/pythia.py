@@ -11,6 +11,7 @@ from vln_clip.dropout import dropout
 from vln_clip.tasks.vqa.models.inputs import ImageInput, WordLSTM, attention_map, locations
 from vln_clip.tasks.vqa.models.layers import PADDING_SCORE
 from vln_clip.tasks.vqa.models.output import VqaOutput
+from vln_clip.token_states import word_mask
 
 
 class NormedLinear(nn.Module):
@@ -72,11 +73,11 @@ class Pythia(nn.Module):
     """A question vector looks once at the image; their product is classified by two networks.
 
     Args:
-        vocabulary_size: number of question words, padding (word 0) included.
+        vocabulary_size: number of question words, padding (word 0) included; None where a text tower reads them.
         grid_width: C of the image grid.
         num_answers: A.
         word_vectors: (vocabulary_size, word_width) to start from; None for random ones.
-        word_width: of word vectors.
+        word_width: of word vectors, or of the text tower's states.
         hidden_width: of the LSTM.
         attention_width: hidden layer of the question attention.
         num_glimpses: question vectors put side by side.
@@ -87,11 +88,13 @@ class Pythia(nn.Module):
             depend on how far questions are padded.
         image_encoder: trained with the model, at a learning rate of its own, on grids as they come, to grids of the
             width ``grid_width``; None uses the features as they are, as the paper does.
+        text_tower: trained with the model, at a learning rate of its own; None where ``tokens`` are words of the
+            vocabulary, or states (B, L, word_width) of a frozen one.
     """
 
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: int | None,
         grid_width: int,
         num_answers: int,
         word_vectors: Tensor | None = None,
@@ -105,11 +108,12 @@ class Pythia(nn.Module):
         dropout_p: float = 0.0,
         mask_padding: bool = False,
         image_encoder: nn.Module | None = None,
+        text_tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
         question_width = num_glimpses * hidden_width
         self.dropout_p = dropout_p
-        self.words = WordLSTM(vocabulary_size, word_width, hidden_width, word_vectors)
+        self.words = WordLSTM(vocabulary_size, word_width, hidden_width, word_vectors, text_tower)
         self.question_attention = QuestionAttention(hidden_width, attention_width, num_glimpses, mask_padding)
         self.image_encoder = image_encoder
         self.image_input = ImageInput(grid_width)
@@ -125,11 +129,11 @@ class Pythia(nn.Module):
         """Answer questions.
 
         Args:
-            tokens: (B, L) int64, padded with 0 at the end.
+            tokens: (B, L) int64 or states (B, L, word_width), padded with 0 at the end.
             grid: (B, C, h, w) float; None for questions without their images.
             generator: draws dropout masks; None switches dropout off.
         """
-        question = self.question_attention(self.words(tokens), tokens != 0)  # (B, Q)
+        question = self.question_attention(self.words(tokens), word_mask(tokens))  # (B, Q)
         if self.image_encoder is not None and grid is not None:
             grid = self.image_encoder(grid.to(question.dtype))
         image = self.image_input(grid, len(tokens))

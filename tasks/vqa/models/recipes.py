@@ -8,7 +8,8 @@ from torch import nn
 
 from vln_clip.schedules import EpochSteps, Schedule, Steps
 
-IMAGE_ENCODER = "image_encoder."  # how the names of parameters begin that learn at a rate of their own
+# How the names of parameters begin that learn at a rate of their own.
+IMAGE_ENCODER, TEXT_TOWER = "image_encoder.", "words.tower."
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,16 @@ RECIPES = {
 }
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the optimizer; a trained image encoder is a group of its own."""
+def make_optimizer(model: nn.Module, recipe: Recipe, text_lr_factor: float = 1.0) -> torch.optim.Optimizer:
+    """Build the optimizer; a trained image encoder and a trained text tower are groups of their own."""
     kinds = {"adamax": torch.optim.Adamax, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    encoder = [p for name, p in model.named_parameters() if name.startswith(IMAGE_ENCODER)]
-    others = [p for name, p in model.named_parameters() if not name.startswith(IMAGE_ENCODER)]
+    factors = {IMAGE_ENCODER: recipe.image_encoder_lr_factor, TEXT_TOWER: text_lr_factor}
+    others = [p for name, p in model.named_parameters() if not name.startswith(tuple(factors))]
     groups = [{"params": others, "lr": recipe.lr}]
-    if encoder:
-        groups.append({"params": encoder, "lr": recipe.lr * recipe.image_encoder_lr_factor})
+    for begin, factor in factors.items():
+        own = [p for name, p in model.named_parameters() if name.startswith(begin)]
+        if own:
+            groups.append({"params": own, "lr": recipe.lr * factor})
     return kinds[recipe.optimizer](
         groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
     )
