@@ -14,8 +14,8 @@ from vln_clip.encoders.tower_files import read_tower_header, save_tower
 from vln_clip.errors import InputError
 
 pytestmark = pytest.mark.slow
-FLAGS = ("--train-encoder", "--encoder-lr", "0.01", "--no-blind", "--deterministic", "--batch-size", "2")
-FLAGS += ("--eval-every", "2")
+FLAGS = ("--train-encoder", "--encoder-lr", "0.0001", "--no-blind", "--deterministic", "--batch-size", "2")
+FLAGS += ("--eval-every", "2", "--lr", "0.01")
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,11 @@ def test_a_checkpoint_holds_both_models_and_the_encoder_lies_beside_it(world):
 def test_evaluation_of_the_checkpoint_gives_the_run_s_own_numbers(world, tmp_path):
     out = tmp_path / "all.json"
     evaluate.main(["--checkpoint", str(world.finished), "--split", "val_unseen", "--json", str(out)])
-    print(out.read_text())
     row = json.loads((world.finished / "results.json").read_text())["val_unseen"]["follower"]
-    assert json.dumps(row["success_rate"]) in out.read_text()
+    found = json.loads(out.read_text())
+    metrics = {name: value for name, value in row.items() if isinstance(value, float)}
+    assert {name: found[name] for name in metrics} == metrics
+    assert metrics["steps"] > 0  # it does go somewhere
 
 
 def test_its_encoder_serves_a_frozen_run(world):
