@@ -76,6 +76,23 @@ def test_its_encoder_serves_a_frozen_run(world):
     assert rows["follower"]["features"] == f"tower:{folder / 'encoder.safetensors'}"
 
 
+def test_a_follower_can_begin_with_another_one(world):
+    frozen = world.train("--no-blind", "--lr", "0.01", features=world.tower, name="before")
+    # A learning rate of next to nothing: after the first step it still is the follower that it began with.
+    words = ("--start", str(frozen), "--iters", "1", "--lr", "1e-30", "--encoder-lr", "1e-30")
+    found = weights(world.train(*FLAGS, *words, features=world.tower, name="after"))
+    for name, value in weights(frozen, "best_val_unseen").items():
+        assert torch.equal(found[f"follower.{name}"], value)
+
+
+def test_a_follower_cannot_begin_with_one_of_other_words(world):
+    other = world.train("--no-blind", "--dataset", "rxr", "--language", "en", name="other_words")
+    with pytest.raises(
+        InputError, match=r"--start must be a follower that knows the words of r2r, got .*best_val_unseen"
+    ):
+        world.train("--no-blind", "--start", str(other), name="begun")
+
+
 class StoppedError(Exception):
     pass
 

@@ -70,6 +70,8 @@ def settings_of(values: dict[str, Any], folder: Path) -> TrainConfig:
     translation = found["back_translation"]
     if translation.aug_paths is not None:
         found["back_translation"] = replace(translation, aug_paths=Path(translation.aug_paths))
+    if found["start"] is not None:
+        found["start"] = Path(found["start"])
     return TrainConfig(**(found | {"runs": Path(found["runs"])}))
 
 
