@@ -15,10 +15,11 @@ from vln_clip.envs.demo.pictures import PicturesConfig, build_pictures, demo_pic
 from vln_clip.envs.demo.pictures.asking import Candidate, candidates
 from vln_clip.envs.demo.pictures.balance import pick
 from vln_clip.envs.demo.pictures.build import houses_of
+from vln_clip.envs.demo.pictures.described import described_views, sentences
 from vln_clip.envs.demo.pictures.files import question_type
 from vln_clip.envs.demo.pictures.seen import Facts, Seen
 from vln_clip.envs.demo.pictures.views import camera_axes, draw_pictures
-from vln_clip.envs.demo.pictures.words import NOUNS
+from vln_clip.envs.demo.pictures.words import NOUNS, ROOMS
 from vln_clip.envs.demo.raycast import cast_picture, make_scene, render_skybox, shade_picture, solids_around
 
 TINY = PicturesConfig(
@@ -336,3 +337,32 @@ def test_question_types_are_the_longest_known_leading_words(text, wanted):
 def test_bad_configurations_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         PicturesConfig(**options)
+
+
+def test_described_views_are_the_same_each_time_and_their_sentences_name_what_is_there():
+    config = PicturesConfig()
+    views = list(described_views(config.seed, 0, 12, (72, 96)))
+    again = list(described_views(config.seed, 0, 12, (72, 96)))
+    assert [view.sentences for view in views] == [view.sentences for view in again]
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(views, again, strict=True))
+    assert 8 <= len(views) <= 12
+    kinds = {room.kind for room in make_house(config.seed, 0).plan.rooms}
+    for view in views:
+        rooms = {text.removeprefix("A ").removeprefix("An ").removesuffix(".") for text in view.sentences}
+        assert view.rgb.shape == (72, 96, 3)
+        assert rooms & set(ROOMS) <= kinds  # the sentence of a room alone names one of the house
+
+
+def test_a_view_without_anything_to_name_has_no_sentences():
+    rng = np.random.default_rng(0)
+    assert sentences(rng, 0, Facts(1, None, None, ())) == ()
+    assert sentences(rng, 0, Facts(1, "office", None, ()))[0] == "An office."
+
+
+def test_clauses_of_instructions_name_large_things_with_their_colors():
+    sofa = Seen("sofa", "red", "office", 0.2, 0.5, "middle", 2.0, True)
+    small = Seen("lamp", "blue", "office", 0.02, 0.5, "middle", 2.0, True)
+    found = sentences(np.random.default_rng(0), 0, Facts(1, "office", None, (sofa, small)))
+    clauses = [text for text in found if text.split()[0] in ("Walk", "Go", "Keep", "Stop", "Wait", "Enter", "Leave")]
+    assert clauses
+    assert all("red sofa" in text or "red couch" in text for text in clauses)

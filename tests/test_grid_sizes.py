@@ -34,6 +34,7 @@ GRIDS = {
     "bit_m_r101": UP,
     "vit_b32_in21k": DOWN,
     "pixels": BY_16,
+    "clip_demo": DOWN,
 }
 VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 2.0, "output_dim": 16}
 
@@ -42,7 +43,7 @@ def test_the_table_of_sizes_has_every_encoder():
     assert set(GRIDS) == set(ENCODERS)
 
 
-QUICK = {"clip_rn50", "clip_vit_b32", "imagenet_resnet50", "pixels"}
+QUICK = {"clip_rn50", "clip_vit_b32", "imagenet_resnet50", "pixels", "clip_demo"}
 PARAMS = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in GRIDS]
 
 

@@ -254,7 +254,7 @@ class Config(Flags):
     crop: Crop | None = None
     """Crop policy; by default the encoder's own."""
     render_size: tuple[int, int] | None = None
-    """Width and height of rendered views in pixels; by default 640 480 (pixels: 128 96)."""
+    """Width and height of rendered views in pixels; by default 640 480 (pixels and clip_demo: 128 96)."""
 
     def options(self, device: str | torch.device) -> Options:
         """Return how views are encoded."""

@@ -26,7 +26,7 @@ from vln_clip.features.recipes import Recipe, recipe_for
 BLIND, DEMO = "none", "demo"
 DEMO_LIMIT_S = 300.0
 STAND_IN = "pixels:128"  # what its grids know fits; more columns would only fill the disk
-DEMO_PIXELS_PX = (192, 256)  # the demo's pictures as they are
+DEMO_IMAGES_PX = (192, 256)  # the demo's pictures as they are
 _TIMED_IMAGES = 4
 
 
@@ -105,8 +105,7 @@ def _recipe(wanted: GridsWanted, encoder: Encoder) -> Recipe:
     """Return how images become the encoder's input; the demo's pictures are too small for the paper's sizes."""
     if wanted.preset != DEMO:
         return recipe_for(encoder, wanted.preset)
-    is_pixels = encoder.name.partition(":")[0] == "pixels"
-    return recipe_for(encoder, image_size_px=DEMO_PIXELS_PX if is_pixels else None)
+    return recipe_for(encoder, image_size_px=DEMO_IMAGES_PX if encoder.for_small_images else None)
 
 
 def _demo_grids(wanted: GridsWanted, images: Sequence[ImageFile], device: torch.device) -> GridStore:

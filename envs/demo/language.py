@@ -67,11 +67,30 @@ def _clause(rng: np.random.Generator, house: House, step: Step, index: int, onwa
     return _pick(rng, _ONWARDS if onwards else _TO_THING).format(noun)
 
 
+def mention(rng: np.random.Generator, name: str, color: str, room: str | None) -> str:
+    """Write a clause of an instruction about one thing.
+
+    Args:
+        rng: source of the wording.
+        name: of the thing.
+        color: of the thing.
+        room: kind of the room that it stands in, None where none is to be named.
+    """
+    if name == "doorway":
+        return _pick(rng, _TO_DOOR + _TOWARDS_DOOR).format(color)
+    templates = _TO_THING + _ONWARDS + _STOP + ((_ENTER + _OUT + _STOP_ROOM) if room else ())
+    return _pick(rng, templates).format(_colored(rng, name, color), room)
+
+
 def _noun(rng: np.random.Generator, house: House, index: int) -> str:
-    """Name a thing with its color."""
+    """Name a thing of a house with its color."""
     thing = house.things[index]
-    word = _pick(rng, _SYNONYMS.get(thing.name, (thing.name,)))
-    return word.format(thing.color) if "{0}" in word else f"{thing.color} {word}"
+    return _colored(rng, thing.name, thing.color)
+
+
+def _colored(rng: np.random.Generator, name: str, color: str | None) -> str:
+    word = _pick(rng, _SYNONYMS.get(name, (name,)))
+    return word.format(color) if "{0}" in word else f"{color} {word}"
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

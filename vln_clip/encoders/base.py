@@ -137,6 +137,8 @@ class Encoder(nn.Module):
         image_size_px: native height and width.
         transform: preprocessing from PIL or uint8 to model input.
         trainable: whether gradients reach weights; False for fixed functions.
+        for_small_images: whether it was made for the demo's small pictures: views are rendered at ``image_size_px``
+            in place of 640 x 480, and pictures taken as they are.
         weights: where the weights come from, with a hash where there is a file; ``random`` for none.
         pooling: how ``pooled`` comes about, in words.
         num_blocks: blocks of a ViT, whose tokens ``tapped_grid`` can give; 0 for other networks.
@@ -150,6 +152,7 @@ class Encoder(nn.Module):
     transform: Preprocess
     architecture: str = ""
     trainable: bool = True
+    for_small_images: bool = False
     weights: str = "random"
     pooling: str = ""
     num_blocks: int = 0

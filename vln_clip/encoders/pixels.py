@@ -43,6 +43,7 @@ class PixelsEncoder(Encoder):
     """
 
     trainable = False
+    for_small_images = True
     min_side_px = CELL_PX
     table: Tensor
     projection: Tensor

@@ -27,17 +27,20 @@ ENCODERS = {
     "bit_m_r101": "vln_clip.encoders.towers:create",
     "vit_b32_in21k": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
+    "clip_demo": "vln_clip.encoders.demo_clip:create",
 }
 PREFIXES = {
     "open_clip": "vln_clip.encoders.clip:create",
     "timm": "vln_clip.encoders.towers:create",
     "pixels": "vln_clip.encoders.pixels:create",
     "tower": "vln_clip.encoders.tower_files:create",
+    "random": "vln_clip.encoders.untrained:create",
 }
 
 TEXT_TOWERS = {  # factory of the image tower: of text
     "vln_clip.encoders.clip:create": "vln_clip.encoders.text:create",
     "vln_clip.encoders.tower_files:create": "vln_clip.encoders.tower_files:create_text",
+    "vln_clip.encoders.demo_clip:create": "vln_clip.encoders.demo_clip:create_text",
 }
 
 
@@ -62,17 +65,20 @@ WIDTHS = {
     "bit_m_r101": Widths(2048, 2048),
     "vit_b32_in21k": Widths(768, 768),
     "pixels": Widths(640, 640),
+    "clip_demo": Widths(256, 512),
 }
 
 
 def check_name(name: str) -> None:
     """Raise ``InputError`` unless ``name`` is a row or has a known prefix; towers must be there."""
     prefix, colon, rest = name.partition(":")
+    if prefix == "random" and rest:
+        return check_name(rest)
     if name in ENCODERS or (colon and rest and prefix in PREFIXES):
         if is_tower(name):
             check_name(read_tower_header(tower_path(name)).encoder)
         return
-    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "tower:PATH"]
+    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "random:NAME", "tower:PATH"]
     raise unknown_name("encoder", name, shown)
 
 
@@ -80,7 +86,8 @@ def create_encoder(name: str, pretrained: bool | Path | str = True, device: torc
     """Make an encoder, in evaluation mode.
 
     Args:
-        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH`` or ``tower:PATH``.
+        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH``, ``random:NAME`` or
+            ``tower:PATH``.
         pretrained: True finds the published weights on this machine or downloads them; False leaves random
             weights; a path names a local file (safetensors, a state dict, an OpenAI ``.pt`` archive).
         device: where it runs.

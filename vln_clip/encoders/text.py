@@ -1,12 +1,13 @@
 """Text towers: the other half of CLIP, which puts texts where ``pooled`` puts the images that they describe.
 
-Only towers with CLIP's own byte-pair tokenizer: it comes with open_clip, others would have to be fetched.
+Only towers with CLIP's own byte-pair tokenizer, which comes with open_clip (others would have to be fetched), and
+``clip_demo`` with a list of words (``demo_clip.py``).
 """
 
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from open_clip.model import _build_text_tower
@@ -28,6 +29,18 @@ _OTHERS = ("visual.", "logit_", "text_decoder.", "input_resolution", "context_le
 _MASK = "attn_mask"
 
 
+class Tokenizer(Protocol):
+    """What turns texts into tokens; open_clip's, or one of few words. The token of the end is the highest one."""
+
+    context_length: int | None
+    sot_token_id: int
+    eot_token_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text without begin and end; none reaches over white space."""
+        ...
+
+
 class TextEncoder(nn.Module):
     """One text tower of open_clip with its tokenizer.
 
@@ -39,7 +52,7 @@ class TextEncoder(nn.Module):
         weights: where the weights come from, with a hash; ``random`` for none.
     """
 
-    def __init__(self, name: str, tower: TextTransformer, tokenizer: SimpleTokenizer, width: int):
+    def __init__(self, name: str, tower: TextTransformer, tokenizer: Tokenizer, width: int):
         super().__init__()
         self.name, self.tower, self.width = name, tower, width
         self.context_length = int(tokenizer.context_length or CONTEXT_LENGTH)

@@ -21,6 +21,7 @@ from vln_clip.sources.download import offline
 
 _TIMED_VIEWS = 2
 _MAX_RENDER_PX = 32767  # what OpenCV can address
+_FOR_SMALL_IMAGES = ("pixels", "clip_demo")  # made for the demo: never too slow, and nothing need be fetched
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -66,7 +67,7 @@ class Options:
         channel_order: ``bgr`` swaps red and blue, as the released CLIP features had it (specs/vln.md P15).
         normalize: ``l2`` scales every vector to length 1 (in a grid, the vector of each cell).
         crop: crop policy; None for the encoder's own.
-        render_size_px: width and height of rendered views; None for 640 x 480 (``pixels``: its own).
+        render_size_px: width and height of rendered views; None for 640 x 480 (``pixels``, ``clip_demo``: their own).
         batch: images per forward pass; batches reach over viewpoints, not over scans.
         image_size_px: height and width of the encoder's input; None for its own.
         interpolation: how images are resized; None for the encoder's own way.
@@ -99,7 +100,7 @@ class Options:
         if self.render_size_px:
             return self.render_size_px
         height, width = encoder.image_size_px
-        return (VIEW_WIDTH_PX, VIEW_HEIGHT_PX) if encoder.trainable else (width, height)
+        return (width, height) if encoder.for_small_images else (VIEW_WIDTH_PX, VIEW_HEIGHT_PX)
 
     def transform(self, encoder: Encoder) -> Preprocess:
         """Return the encoder's preprocessing with these options."""
@@ -235,7 +236,8 @@ def affordable_encoder(
         limit_s: that it may take.
     """
     check_name(name)
-    if name.partition(":")[0] == "pixels" or is_tower(name):  # nothing may stand in for a tower of one's own
+    is_small = name.removeprefix("random:").partition(":")[0] in _FOR_SMALL_IMAGES
+    if is_small or is_tower(name):  # nothing may stand in for a tower of one's own
         return create_encoder(name, device=device), ""
     if offline():  # then the weights are here or not; without them there is nothing to time
         try:

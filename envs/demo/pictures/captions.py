@@ -41,7 +41,14 @@ class _Teller:
 
 def captions(seed: int, facts: Facts) -> list[str]:
     """Return five different captions; the same seed and picture give the same ones."""
-    rng = np.random.default_rng([seed, facts.image_id, _CAPTIONS_SEED])
+    texts = tell(np.random.default_rng([seed, facts.image_id, _CAPTIONS_SEED]), facts, NUM_CAPTIONS)
+    if len(texts) < NUM_CAPTIONS:
+        raise RuntimeError(f"picture {facts.image_id} shows too little for {NUM_CAPTIONS} captions")
+    return texts
+
+
+def tell(rng: np.random.Generator, facts: Facts, count: int) -> list[str]:
+    """Return up to ``count`` different captions of a picture that shows something clear."""
     inside = tuple(thing for thing in facts.clear if thing.room in (facts.room, None))
     if facts.room and inside:
         teller = _Teller(rng, facts, inside, facts.room)
@@ -54,9 +61,9 @@ def captions(seed: int, facts: Facts) -> list[str]:
         text = told and told[0].upper() + told[1:]
         if text and text not in texts:
             texts.append(text)
-        if len(texts) == NUM_CAPTIONS:
-            return texts
-    raise RuntimeError(f"picture {facts.image_id} shows too little for {NUM_CAPTIONS} captions")
+        if len(texts) == count:
+            break
+    return texts
 
 
 def _list(parts: list[str]) -> str:
