@@ -15,6 +15,7 @@ PROGRAMS = {
     "vqa": "train, evaluate and use models that answer questions about images",
     "caption": "train and evaluate captioners; caption your own pictures",
     "pretrain": "pre-train CLIP-ViL_p, fine-tune it on VQA, GQA and SNLI-VE",
+    "explain": "what in a picture speaks for a text, in the eyes of encoders",
     "plot": "learning curves of runs, with confidence bands over seeds",
     "data": "list, fetch and verify the data folder; build the demo world; make R4R",
     "scenes": "make graph and skyboxes of your own building; check and draw any",

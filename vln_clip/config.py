@@ -196,6 +196,8 @@ class TrainConfig(RunConfig):
     train: Path | None = None
     """file to learn from in place of the data set's training split, in its format, of any size: generated
     instructions, or both packed files one behind the other (cat); FILE@N takes N of its paths"""
+    start: Path | None = None
+    """run or checkpoint whose follower this one begins with, in place of random weights; of the same sizes and words"""
     bt: bool = False
     """also train a speaker and go on with back-translation and environmental dropout"""
     blind: bool = True

@@ -6,6 +6,7 @@ evaluated with the best checkpoints by val_unseen success rate, as the field rep
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.end_to_end import with_encoder
 from vln_clip.envs.navigation import Navigation
+from vln_clip.errors import InputError
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.results import (
     BACK_TRANSLATED,
@@ -29,9 +31,9 @@ from vln_clip.results import (
 from vln_clip.run import Run
 from vln_clip.sampler import ShuffledSampler
 from vln_clip.session import computing, save_results, train_stages
-from vln_clip.setting import TRAIN, build_follower, build_speaker
+from vln_clip.setting import TRAIN, build_follower, build_speaker, find_checkpoint
 from vln_clip.stage import Best, Stage
-from vln_clip.trained_tower import describe_encoder, joint_model
+from vln_clip.trained_tower import describe_encoder, follower_weights, joint_model
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
 COMPILED = ("tables", "splits", "pairs", "image_sizes")  # folders of the cache whose files can be made again in minutes
@@ -95,6 +97,9 @@ def label_stage(job: Job, name: str, world: Navigation) -> Stage:
     """Set up a follower that learns by imitation and actor-critic, where asked for together with its encoder."""
     c = job.config.follower
     follower = build_follower(job.setting, job.config.model, world.bank.width, job.seed(name))
+    start = job.config.start
+    if world is job.world and start is not None:
+        begin_with(follower, find_checkpoint(start), job)
     learner = follower_learner(job, name, world, follower, c.ml_weight, c.lr)
     if world is not job.world or job.views is None:
         return follower_stage(job, name, learner, learner, c.iters, c.eval_every, {"train": learner.sampler})
@@ -103,6 +108,19 @@ def label_stage(job: Job, name: str, world: Navigation) -> Stage:
     stage.model = joint_model(follower, job.views.encoder)
     stage.header |= describe_encoder(job.views.encoder)
     return stage
+
+
+def begin_with(follower: Follower, folder: Path, job: Job) -> None:
+    """Give a follower the weights of a checkpoint, which must know the same words."""
+    saved = checkpoint.load(folder)
+    if saved.header.get("words") != job.setting.vocabulary.to_json():
+        raise InputError(
+            f"--start must be a follower that knows the words of {job.config.dataset}, got {folder}, which has others; "
+            "start from one that was trained on this data set"
+        )
+    checkpoint.restore_weights(follower, follower_weights(saved), folder)
+    seen, iteration = saved.header.get("features"), saved.header.get("iteration")
+    log.logger.info("the follower begins with %s (features %s, iteration %s)", folder, seen, iteration)
 
 
 def follower_learner(

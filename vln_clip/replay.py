@@ -13,6 +13,7 @@ from vln_clip.divergence import DivergedError
 from vln_clip.errors import InputError
 from vln_clip.job import open_job
 from vln_clip.run import Run
+from vln_clip.run_config import filled
 from vln_clip.stage import Stage
 from vln_clip.training import DIVERGED
 
@@ -62,10 +63,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def settings_of(values: dict[str, Any], folder: Path) -> TrainConfig:
     """Return the configuration that a checkpoint was saved with, of a run that lies in ``folder`` now."""
-    values = values | {"runs": str(folder.parent), "name": folder.name}
     defaults, found = TrainConfig(), dict[str, Any]()
+    values = filled(values, defaults.to_json()) | {"runs": str(folder.parent), "name": folder.name}
     for item in fields(defaults):
-        default, value = getattr(defaults, item.name), values.get(item.name, getattr(defaults, item.name))
+        default, value = getattr(defaults, item.name), values[item.name]
         found[item.name] = from_json(type(default), value) if is_dataclass(default) else value
     translation = found["back_translation"]
     if translation.aug_paths is not None:
@@ -73,6 +74,8 @@ def settings_of(values: dict[str, Any], folder: Path) -> TrainConfig:
     text = found["text"]
     if text.text_weights is not None:
         found["text"] = replace(text, text_weights=Path(text.text_weights))
+    for name in ("train", "start"):
+        found[name] = None if found[name] is None else Path(found[name])
     return TrainConfig(**(found | {"runs": Path(found["runs"])}))
 
 

@@ -78,7 +78,7 @@ def check_name(name: str) -> None:
         if is_tower(name):
             check_name(read_tower_header(tower_path(name)).encoder)
         return
-    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "tower:PATH", "random:NAME"]
+    shown = [*ENCODERS, "open_clip:ARCH/TAG", "timm:NAME", "pixels:WIDTH", "random:NAME", "tower:PATH"]
     raise unknown_name("encoder", name, shown)
 
 
@@ -86,8 +86,8 @@ def create_encoder(name: str, pretrained: bool | Path | str = True, device: torc
     """Make an encoder, in evaluation mode.
 
     Args:
-        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH``, ``tower:PATH`` or
-            ``random:NAME``.
+        name: a row of ``ENCODERS``, ``open_clip:ARCH/TAG``, ``timm:NAME``, ``pixels:WIDTH``, ``random:NAME`` or
+            ``tower:PATH``.
         pretrained: True finds the published weights on this machine or downloads them; False leaves random
             weights; a path names a local file (safetensors, a state dict, an OpenAI ``.pt`` archive).
         device: where it runs.

@@ -66,6 +66,7 @@ class MeanPooled(Encoder):
         self.name, self.architecture, self.weights = tower.name, tower.architecture, tower.weights
         self.pooled_width = self.grid_width = tower.grid_width
         self.image_size_px, self.transform, self.trainable = tower.image_size_px, tower.transform, tower.trainable
+        self.for_small_images = tower.for_small_images
         self.num_blocks, self.min_side_px, self.pooling = tower.num_blocks, tower.min_side_px, "mean of the map"
 
     def pooled(self, images: Tensor) -> Tensor:

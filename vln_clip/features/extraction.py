@@ -236,8 +236,8 @@ def affordable_encoder(
         limit_s: that it may take.
     """
     check_name(name)
-    # Nothing may stand in for a tower of one's own.
-    if name.removeprefix("random:").partition(":")[0] in _FOR_SMALL_IMAGES or is_tower(name):
+    is_small = name.removeprefix("random:").partition(":")[0] in _FOR_SMALL_IMAGES
+    if is_small or is_tower(name):  # nothing may stand in for a tower of one's own
         return create_encoder(name, device=device), ""
     if offline():  # then the weights are here or not; without them there is nothing to time
         try:

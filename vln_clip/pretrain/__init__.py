@@ -4,3 +4,10 @@ The command line (``__main__``), what a run is (``config``, ``recipes``), what i
 (``model``), its stages (``pretraining``, ``finetuning``), their order (``recipe``) and how trained models are used
 (``using``). Model and data of one batch are ``vln_clip.tasks.pretraining``.
 """
+
+
+def cli() -> None:
+    """Run the program with errors told in one sentence."""
+    from vln_clip.pretrain.__main__ import cli as run
+
+    run()
