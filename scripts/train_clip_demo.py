@@ -49,13 +49,13 @@ class Options:
     """of the weights and the order of the views; the houses are the demo world's own"""
     encoder: str = NAME
     """whose image tower is trained, from random weights"""
-    views_per_house: int = 400
+    views_per_house: int = 200
     """drawn in each of the training houses"""
-    iters: int = 600
+    iters: int = 450
     """steps"""
-    batch_size: int = 256
+    batch_size: int = 64
     """views with one text each"""
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = "bf16"
     """of the image tower while it is trained; bf16 is faster by half on CPUs that have AVX512_BF16 or AMX"""
     lr: float = 2e-3
     """highest learning rate; it rises over a tenth of the steps, then falls as a cosine"""
@@ -63,7 +63,7 @@ class Options:
     """of matrices"""
     report_every: int = 50
     """steps between reports"""
-    threads: int = 2
+    threads: int = 1
     """of torch, and processes that draw; results depend on it in the last digits"""
     out: Path | None = None
     """file to write; by default that of this package, which other encoders than clip_demo must not overwrite"""
