@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -169,7 +169,10 @@ def fit(towers: Towers, train: Pairs, val: Pairs, options: Options) -> None:
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in towers.parameters():
         groups[parameter.ndim >= 2].append(parameter)
-    parts = [{"params": groups[True], "weight_decay": options.weight_decay}, {"params": groups[False]}]
+    parts: list[dict[str, Any]] = [
+        {"params": groups[True], "weight_decay": options.weight_decay},
+        {"params": groups[False]},
+    ]
     optimizer = torch.optim.AdamW(parts, lr=options.lr, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR
     rate = schedule(optimizer, options.lr, options.iters, pct_start=0.1, cycle_momentum=False)
@@ -256,9 +259,9 @@ def bring_to_norm(towers: Towers, val: Pairs) -> None:
         return
     towers.eval()
     norm = float(towers.image.pooled(towers.image.transform.scale(val.images)).norm(dim=-1).mean())
-    projection = towers.image.visual.attnpool.c_proj  # type: ignore[union-attr]
-    projection.weight.mul_(_NORM / norm)
-    projection.bias.mul_(_NORM / norm)
+    projection = towers.image.get_submodule("visual.attnpool.c_proj")
+    for parameter in projection.parameters():  # weight and bias
+        parameter.mul_(_NORM / norm)
     log.logger.info("mean length of image vectors: %.2f, brought to %.0f", norm, _NORM)
 
 
