@@ -15,6 +15,7 @@ from vln_clip.envs.demo.pictures import PicturesConfig
 from vln_clip.envs.demo.pictures.captions import captions
 from vln_clip.envs.demo.pictures.views import draw_pictures
 from vln_clip.errors import InputError
+from vln_clip.features.extraction import Options, affordable_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +61,14 @@ def test_weights_come_from_this_package_and_say_which(image, text):
     assert image.weights == text.weights == f"clip_demo sha256:{digits}"
     assert WEIGHTS.stat().st_size <= 4_000_000
     assert image.pooled_width == text.width == pooled_width("clip_demo")
+
+
+def test_views_are_rendered_small_and_nothing_ever_stands_in(image):
+    assert Options().size_px(image) == (128, 96)
+    for name in ("clip_demo", "random:clip_demo"):
+        encoder, _ = affordable_encoder(name, lambda _: 1e9, "cpu", 300.0)
+        assert encoder is not None
+        assert encoder.name == name
 
 
 def test_the_file_says_how_it_was_made():
