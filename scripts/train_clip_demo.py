@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -49,13 +49,13 @@ class Options:
     """of the weights and the order of the views; the houses are the demo world's own"""
     encoder: str = NAME
     """whose image tower is trained, from random weights"""
-    views_per_house: int = 400
+    views_per_house: int = 200
     """drawn in each of the training houses"""
-    iters: int = 600
+    iters: int = 450
     """steps"""
-    batch_size: int = 256
+    batch_size: int = 64
     """views with one text each"""
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = "bf16"
     """of the image tower while it is trained; bf16 is faster by half on CPUs that have AVX512_BF16 or AMX"""
     lr: float = 2e-3
     """highest learning rate; it rises over a tenth of the steps, then falls as a cosine"""
@@ -63,7 +63,7 @@ class Options:
     """of matrices"""
     report_every: int = 50
     """steps between reports"""
-    threads: int = 2
+    threads: int = 1
     """of torch, and processes that draw; results depend on it in the last digits"""
     out: Path | None = None
     """file to write; by default that of this package, which other encoders than clip_demo must not overwrite"""
@@ -169,7 +169,10 @@ def fit(towers: Towers, train: Pairs, val: Pairs, options: Options) -> None:
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in towers.parameters():
         groups[parameter.ndim >= 2].append(parameter)
-    parts = [{"params": groups[True], "weight_decay": options.weight_decay}, {"params": groups[False]}]
+    parts: list[dict[str, Any]] = [
+        {"params": groups[True], "weight_decay": options.weight_decay},
+        {"params": groups[False]},
+    ]
     optimizer = torch.optim.AdamW(parts, lr=options.lr, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR
     rate = schedule(optimizer, options.lr, options.iters, pct_start=0.1, cycle_momentum=False)
@@ -256,9 +259,9 @@ def bring_to_norm(towers: Towers, val: Pairs) -> None:
         return
     towers.eval()
     norm = float(towers.image.pooled(towers.image.transform.scale(val.images)).norm(dim=-1).mean())
-    projection = towers.image.visual.attnpool.c_proj  # type: ignore[union-attr]
-    projection.weight.mul_(_NORM / norm)
-    projection.bias.mul_(_NORM / norm)
+    projection = towers.image.get_submodule("visual.attnpool.c_proj")
+    for parameter in projection.parameters():  # weight and bias
+        parameter.mul_(_NORM / norm)
     log.logger.info("mean length of image vectors: %.2f, brought to %.0f", norm, _NORM)
 
 
