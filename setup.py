@@ -17,5 +17,9 @@ def packages() -> list[str]:
 setup(
     packages=packages(),
     package_dir={"vln_clip": "vln_clip"} | {f"vln_clip.{folder}": folder for folder in MOUNTED},
-    package_data={"vln_clip": ["py.typed"], "vln_clip.viewer": ["web/*"]},
+    package_data={
+        "vln_clip": ["py.typed"],
+        "vln_clip.encoders": ["clip_demo.safetensors"],
+        "vln_clip.viewer": ["web/*"],
+    },
 )

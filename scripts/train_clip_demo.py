@@ -28,7 +28,6 @@ from vln_clip.encoders.text import TextEncoder
 from vln_clip.envs.demo.config import DemoConfig
 from vln_clip.envs.demo.making import run_jobs
 from vln_clip.envs.demo.pictures import PicturesConfig
-from vln_clip.envs.demo.pictures.build import houses_of
 from vln_clip.envs.demo.pictures.captions import captions
 from vln_clip.envs.demo.pictures.described import described_views
 from vln_clip.envs.demo.pictures.views import draw_pictures
@@ -145,7 +144,7 @@ def draw_views(seed: int, number: int, count: int) -> Drawn:
 def draw_val(options: Options) -> Pairs:
     """Draw the demo's captioned pictures of the houses of val2014."""
     config = PicturesConfig()
-    pairs = collected(run_jobs(draw_captioned, [(n,) for n in houses_of(config, "val2014")], options.threads, None))
+    pairs = collected(run_jobs(draw_captioned, [(n,) for n in config.houses_of("val2014")], options.threads, None))
     return Pairs(F.interpolate(pairs.images, SIZE_PX, mode="bilinear", antialias=True), pairs.sentences)
 
 
