@@ -198,7 +198,7 @@ def test_answers_outside_the_vocabulary_are_named(own_world):
 
 
 def test_auto_takes_lxmerts_files_where_they_are(world, caplog):
-    from vln_clip.pretrain.data import find_dataset
+    from vln_clip.pretrain.datasets import find_dataset
 
     with caplog.at_level(logging.INFO):
         assert find_dataset("auto") == "lxmert"

@@ -56,7 +56,7 @@ def run_with(settings: PretrainConfig, ranks: "Ranks") -> None:
 
 def parse(argv: list[str]) -> PretrainConfig:
     """Parse the command line on top of the preset of its data set."""
-    from vln_clip.pretrain.data import find_dataset
+    from vln_clip.pretrain.datasets import find_dataset
 
     words = ["--dataset", "demo", *(word for word in argv if word != "--demo")] if "--demo" in argv else argv
     return replace(parse_on_preset(words, PRESETS, find_dataset, f"{PROG} train"), demo=False)

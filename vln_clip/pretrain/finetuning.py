@@ -10,7 +10,7 @@ from vln_clip import checkpoint, files, log
 from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.pretrain.answering import Answerer, result_rows, score
-from vln_clip.pretrain.data import TEST, TRAIN, VAL
+from vln_clip.pretrain.datasets import TEST, TRAIN, VAL
 from vln_clip.pretrain.job import BEST, LAST, NO_PRETRAINING, SECOND, Job
 from vln_clip.pretrain.model import build_classifier, header, start_from
 from vln_clip.stage import Best, Stage

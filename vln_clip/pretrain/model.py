@@ -12,7 +12,8 @@ from vln_clip import checkpoint, log
 from vln_clip.encoders import Encoder, create_encoder
 from vln_clip.errors import InputError
 from vln_clip.pretrain.config import PUBLISHED, RANDOM, SCRATCH, PretrainConfig, settings_of
-from vln_clip.pretrain.data import SNLI_VE, VilData
+from vln_clip.pretrain.data import VilData
+from vln_clip.pretrain.datasets import SNLI_VE
 from vln_clip.tasks.pretraining.models import DEMO_SIZES, Classifier, ClipVil, PretrainingModel, VilSizes
 from vln_clip.tasks.pretraining.models.bert import load_bert
 from vln_clip.tasks.pretraining.models.heads import answer_head

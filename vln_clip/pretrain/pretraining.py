@@ -8,7 +8,7 @@ from torch import Tensor
 from vln_clip import checkpoint
 from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
-from vln_clip.pretrain.data import TRAIN, VAL
+from vln_clip.pretrain.datasets import TRAIN, VAL
 from vln_clip.pretrain.job import BEST, FIRST, LAST, SECOND, Job
 from vln_clip.pretrain.model import build_pretraining, header
 from vln_clip.stage import Best, Stage
