@@ -67,10 +67,11 @@ def measure(config: Bench, batch: int, device: torch.device) -> tuple[float, flo
     sizes = VilSizes(30_522) if paper else replace(DEMO_SIZES, vocab_size=1_000)
     patches = PAPER_PATCHES if paper else None
     vil = ClipVil(encoder, sizes, num_patches=patches, checkpointing=config.checkpointing)
+    vil.encoder.to(memory_format=torch.channels_last)  # as the program has it
     model = PretrainingModel(vil, 9_500).to(device).train()
     optimizer = recipes_for(config.size, config.encoder).first.optimizer(model, 100)
     height, width = PAPER_SIDES_PX if paper else DEMO_SIDES_PX
-    images = torch.randn(batch, 3, height, width, device=device)
+    images = torch.randn(batch, 3, height, width, device=device).contiguous(memory_format=torch.channels_last)
     pairs = random_pairs(batch, sizes.vocab_size).to(device)
     generator = torch.Generator(device).manual_seed(0)
     dtype = product_type(config.precision, device)

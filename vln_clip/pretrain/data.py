@@ -127,7 +127,8 @@ class VilData:
 
     def scale(self, images: Tensor) -> Tensor:
         """Return images as the encoder wants them, (B, 3, H, W) float32 on the device."""
-        return self.encoder.transform.scale(images.to(self.device, non_blocking=True))
+        scaled = self.encoder.transform.scale(images.to(self.device, non_blocking=True))
+        return scaled.contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -59,6 +59,8 @@ def _built(build: Callable[[], Model], config: PretrainConfig, data: VilData, se
         load_bert(model, config.bert)
     if config.freeze_encoder:
         model.vil.encoder.requires_grad_(False)
+    # Convolutions are faster by half with channels last, on CPUs and GPUs alike; see ``VilData.scale``.
+    model.vil.encoder.to(memory_format=torch.channels_last)
     return model.to(data.device)
 
 
