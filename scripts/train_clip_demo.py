@@ -50,9 +50,9 @@ class Options:
     """whose image tower is trained, from random weights"""
     views_per_house: int = 200
     """drawn in each of the training houses"""
-    iters: int = 450
+    iters: int = 1_500
     """steps"""
-    batch_size: int = 64
+    batch_size: int = 128
     """views with one text each"""
     precision: Literal["float32", "bf16"] = "bf16"
     """of the image tower while it is trained; bf16 is faster by half on CPUs that have AVX512_BF16 or AMX"""
@@ -62,7 +62,7 @@ class Options:
     """of matrices"""
     report_every: int = 50
     """steps between reports"""
-    threads: int = 1
+    threads: int = 2
     """of torch, and processes that draw; results depend on it in the last digits"""
     out: Path | None = None
     """file to write; by default that of this package, which other encoders than clip_demo must not overwrite"""

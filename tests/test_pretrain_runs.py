@@ -114,6 +114,22 @@ def test_a_frozen_encoder_stays_as_it_was_and_so_do_its_statistics(world):
     assert any(not torch.equal(weights[0][name], moved[name]) for name in names)
 
 
+def test_what_begins_at_random_begins_with_standardized_channels(world):
+    """Without pre-training the first step's model is that of the seed; its image input sees no common mean."""
+    from vln_clip.pretrain.config import settings_of
+    from vln_clip.pretrain.data import VilData
+    from vln_clip.pretrain.model import build_pretraining
+
+    config = settings_of(header(world.runs / "toy", "pretraining_1")["config"])
+    data = VilData(config, torch.device("cpu"))
+    model = build_pretraining(config, data, seed=3).eval()
+    with torch.no_grad():
+        grid = model.vil.encoder.grid(data.some_images())
+        cells = model.vil.visual.projection(grid.flatten(2).transpose(1, 2))
+    assert cells.mean((0, 1)).abs().max() < 0.05
+    assert cells.std() > 0.3
+
+
 def test_accumulated_batches_are_one_step(world):
     run = world.train("accumulated", "--accumulation", "2", "--tasks", "gqa", "--no-compare", *SHORT)
     state = checkpoint.load(run / "checkpoints" / "pretraining_1" / "last").state

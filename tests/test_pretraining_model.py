@@ -14,7 +14,7 @@ from vln_clip.tasks.pretraining.models import (
     pretraining_losses,
 )
 from vln_clip.tasks.pretraining.models.layers import bert_config, run_layer
-from vln_clip.tasks.pretraining.models.visual import GridPositions, sample_cells
+from vln_clip.tasks.pretraining.models.visual import GridPositions, VisualInput, sample_cells
 
 CELL_PX = {"resnet": 32, "vit": 16}
 
@@ -121,7 +121,7 @@ def test_an_empty_text_is_read_without_nan():
 
 
 def test_a_cell_gets_the_vector_of_its_row_and_that_of_its_column():
-    places = GridPositions(6, 4)
+    places = GridPositions(6, 4, 0.02)
     added = places(torch.zeros(1, 4, 2, 3))
     for row in range(2):
         for column in range(3):
@@ -264,3 +264,17 @@ def test_masks_and_targets_of_other_shapes_are_refused():
         pretraining_losses(output, targets(words=(1, 2)))
     with pytest.raises(ValueError, match="num_patches must be at least 1"):
         make_vil(num_patches=0)
+
+
+def test_a_random_projection_can_begin_with_standardized_channels():
+    torch.manual_seed(0)
+    sizes = VilSizes(10, width=8, num_layers=1, num_heads=1, feed_forward_width=8)
+    part = VisualInput(4, sizes, None)
+    grid = torch.rand(6, 4, 3, 5) * torch.tensor([1.0, 10.0, 1.0, 1.0])[:, None, None] + 7
+    weight = part.projection.weight.clone()
+    part.standardize(grid)
+    cells = part.projection(grid.flatten(2).transpose(1, 2)).flatten(0, 1)
+    torch.testing.assert_close(cells.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
+    spread = grid.flatten(2).transpose(1, 2).flatten(0, 1).std(0)
+    # a channel of ten times the spread counts a tenth, but for a tenth of the mean spread that is added
+    torch.testing.assert_close(part.projection.weight, weight / (spread + 0.1 * spread.mean()))

@@ -116,7 +116,7 @@ PRESETS = {
         bert=SCRATCH,
         size="demo",
         pretraining_iters=600,
-        finetuning_iters=400,
+        finetuning_iters=250,
         eval_every=100,
         eval_rows=1_000,
     ),

@@ -21,6 +21,7 @@ from vln_clip.tasks.pretraining.labels import LabelTable
 from vln_clip.tasks.pretraining.pairs import PairTable
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.pretraining.places import ImagePlaces
+from vln_clip.tasks.pretraining.sampler import in_order_by_group
 from vln_clip.tasks.pretraining.snli_ve import FILES as SNLI_VE_FILES
 from vln_clip.tasks.pretraining.snli_ve import FOLDER as SNLI_VE_FOLDER
 from vln_clip.tasks.pretraining.snli_ve import label_vocabulary, read_snli_ve
@@ -33,6 +34,7 @@ from vln_clip.tasks.vqa.questions import Question
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
 Table = PairTable | LabelTable
+SOME = 64  # images that show what an encoder's map is like
 AnyTable = TypeVar("AnyTable", PairTable, LabelTable)
 
 
@@ -129,6 +131,13 @@ class VilData:
         """Return images as the encoder wants them, (B, 3, H, W) float32 on the device."""
         scaled = self.encoder.transform.scale(images.to(self.device, non_blocking=True))
         return scaled.contiguous(memory_format=torch.channels_last)
+
+    def some_images(self) -> Tensor:
+        """Return a few training images of one orientation, as the encoder wants them."""
+        table: Table = self.pairs(TRAIN) if self.config.pretrain else self.table(self.config.tasks[0], TRAIN)
+        first = next(in_order_by_group(self.groups(table), len(table)))
+        rows = first[torch.linspace(0, len(first) - 1, min(len(first), SOME)).long()]
+        return self.scale(self.read_images(table, rows))
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -57,6 +57,10 @@ def _built(build: Callable[[], Model], config: PretrainConfig, data: VilData, se
         model = build()
     if weights and config.bert != SCRATCH:
         load_bert(model, config.bert)
+    elif weights:
+        with torch.no_grad():
+            model.vil.visual.standardize(model.vil.encoder.eval().grid(data.some_images().cpu()))
+            model.vil.train()
     if config.freeze_encoder:
         model.vil.encoder.requires_grad_(False)
     # Convolutions are faster by half with channels last, on CPUs and GPUs alike; see ``VilData.scale``.

@@ -24,11 +24,11 @@ class PretrainingOutput:
     answers: Tensor | None
 
 
-def answer_head(width: int, num_answers: int) -> nn.Sequential:
+def answer_head(width: int, num_answers: int, std: float = 0.02) -> nn.Sequential:
     """Return the head of answers and labels: (B, D) to (B, A)."""
     norm = nn.LayerNorm(2 * width, eps=NORM_EPS)
     head = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), norm, nn.Linear(2 * width, num_answers))
-    prepared(head)
+    prepared(head, std)
     return head
 
 
@@ -45,8 +45,8 @@ class PretrainingModel(nn.Module):
         width = vil.sizes.width
         self.vil = vil
         self.words = WordHead(vil.sizes)
-        self.matching = prepared(nn.Linear(width, 2))
-        self.answers = None if num_answers is None else answer_head(width, num_answers)
+        self.matching = prepared(nn.Linear(width, 2), vil.sizes.initial_std)
+        self.answers = None if num_answers is None else answer_head(width, num_answers, vil.sizes.initial_std)
 
     def forward(
         self, tokens: Tensor, images: Tensor, masked: Tensor, generator: torch.Generator | None = None
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
     def __init__(self, vil: ClipVil, num_labels: int) -> None:
         super().__init__()
         self.vil = vil
-        self.head = answer_head(vil.sizes.width, num_labels)
+        self.head = answer_head(vil.sizes.width, num_labels, vil.sizes.initial_std)
 
     def forward(self, tokens: Tensor, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return logits (B, K) of pairs; arguments as for ``ClipVil``."""

@@ -6,7 +6,7 @@ a generator of ours says, so that a run that goes on draws what it would have dr
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from vln_clip.tasks.pretraining.models.sizes import PAD, VilSizes
 if TYPE_CHECKING:
     from transformers import BertConfig
 
-INITIAL_STD = 0.02
 NORM_EPS = 1e-12
 _MOST_SEEDS = 2**63 - 1
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def bert_config(sizes: VilSizes) -> "BertConfig":
@@ -45,7 +45,7 @@ def bert_embeddings(sizes: VilSizes) -> nn.Module:
     """Return BERT's embeddings, tokens (B, L) to (B, L, D): of word, position and segment 0, normalized."""
     from transformers.models.bert.modeling_bert import BertEmbeddings
 
-    return prepared(BertEmbeddings(bert_config(sizes)))
+    return prepared(BertEmbeddings(bert_config(sizes)), sizes.initial_std)
 
 
 def bert_layers(sizes: VilSizes) -> nn.ModuleList:
@@ -53,7 +53,7 @@ def bert_layers(sizes: VilSizes) -> nn.ModuleList:
     from transformers.models.bert.modeling_bert import BertLayer
 
     config = bert_config(sizes)
-    return nn.ModuleList([prepared(BertLayer(config)) for _ in range(sizes.num_layers)])
+    return nn.ModuleList([prepared(BertLayer(config), sizes.initial_std) for _ in range(sizes.num_layers)])
 
 
 def run_layer(layer: nn.Module, states: Tensor, mask: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class WordHead(nn.Module):
         from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
         super().__init__()
-        self.transform = prepared(BertPredictionHeadTransform(bert_config(sizes)))
+        self.transform = prepared(BertPredictionHeadTransform(bert_config(sizes)), sizes.initial_std)
         self.bias = nn.Parameter(torch.zeros(sizes.vocab_size))
 
     def forward(self, states: Tensor, table: Tensor) -> Tensor:
@@ -87,11 +87,11 @@ class Dropout(nn.Dropout):
         return super().forward(x)
 
 
-def prepared(module: nn.Module) -> nn.Module:
-    """Initialize a module as BERT does, N(0, 0.02), and give it our dropout; never do this to an image encoder."""
+def prepared(module: Part, std: float) -> Part:
+    """Initialize a module as BERT does, N(0, std), and give it our dropout; never do this to an image encoder."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=INITIAL_STD)
+            nn.init.normal_(part.weight, std=std)
             if isinstance(part, nn.Linear):
                 nn.init.zeros_(part.bias)
             elif part.padding_idx is not None:

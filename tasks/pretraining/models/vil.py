@@ -64,7 +64,7 @@ class ClipVil(nn.Module):
         self.embeddings = bert_embeddings(sizes)
         self.visual = VisualInput(encoder.grid_width, sizes, num_patches)
         self.layers = bert_layers(sizes)
-        self.pooler = prepared(nn.Linear(sizes.width, sizes.width))
+        self.pooler = prepared(nn.Linear(sizes.width, sizes.width), sizes.initial_std)
         if checkpointing:
             recompute_blocks(encoder)
         self.train(self.training)

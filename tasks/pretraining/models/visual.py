@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from vln_clip.encoders import Encoder
 from vln_clip.errors import InputError
-from vln_clip.tasks.pretraining.models.layers import INITIAL_STD, NORM_EPS, Dropout, prepared
+from vln_clip.tasks.pretraining.models.layers import NORM_EPS, Dropout, prepared
 from vln_clip.tasks.pretraining.models.sizes import VilSizes
 
 PROBE_SIDE_PX = 64  # of an image that shows which weights a grid depends on
@@ -17,12 +17,13 @@ class GridPositions(nn.Module):
     Args:
         num_positions: most rows and most columns.
         grid_width: C.
+        std: of the random vectors.
     """
 
-    def __init__(self, num_positions: int, grid_width: int) -> None:
+    def __init__(self, num_positions: int, grid_width: int, std: float) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.empty(num_positions, grid_width).normal_(std=INITIAL_STD))
-        self.columns = nn.Parameter(torch.empty(num_positions, grid_width).normal_(std=INITIAL_STD))
+        self.rows = nn.Parameter(torch.empty(num_positions, grid_width).normal_(std=std))
+        self.columns = nn.Parameter(torch.empty(num_positions, grid_width).normal_(std=std))
 
     def forward(self, grid: Tensor) -> Tensor:
         """Add the positions of its cells to a grid (B, C, h, w).
@@ -72,10 +73,22 @@ class VisualInput(nn.Module):
         if num_patches is not None and num_patches < 1:
             raise ValueError(f"num_patches must be at least 1, or None for all cells, got {num_patches}")
         self.num_patches = num_patches
-        self.positions = GridPositions(sizes.num_positions, grid_width)
-        self.projection = prepared(nn.Linear(grid_width, sizes.width))
+        self.positions = GridPositions(sizes.num_positions, grid_width, sizes.initial_std)
+        self.projection = prepared(nn.Linear(grid_width, sizes.width), sizes.initial_std)
         self.norm = nn.LayerNorm(sizes.width, eps=NORM_EPS)
         self.dropout = Dropout(sizes.dropout)
+
+    @torch.no_grad()
+    def standardize(self, grid: Tensor) -> None:
+        """Let a random projection begin with channels of mean 0 and about one spread over some maps (B, C, h, w).
+
+        Maps of rectified channels have a large mean, which is the same for every cell and hides what is not: models
+        that learn from few pairs would look at texts alone for long.
+        """
+        cells = grid.flatten(2).transpose(1, 2).flatten(0, 1)  # (B * N, C)
+        mean, spread = cells.mean(0), cells.std(0)
+        self.projection.weight.div_(spread + 0.1 * spread.mean())
+        self.projection.bias.copy_(-(self.projection.weight @ mean))
 
     def forward(self, grid: Tensor, generator: torch.Generator | None) -> Tensor:
         """Turn a grid (B, C, h, w) into tokens (B, V, D); the generator chooses cells where not all are taken."""
