@@ -12,7 +12,7 @@ from vln_clip import checkpoint, evaluate, recipe, submit
 from vln_clip.config import TrainConfig
 from vln_clip.errors import InputError
 from vln_clip.setting import load_follower
-from vln_clip.token_reader import TextEncoderConfig
+from vln_clip.text_config import TextEncoderConfig
 from vln_clip.viewer.tracing import trace_instruction, trace_rows
 from vln_clip.vqa.__main__ import main as vqa_main
 from vln_clip.vqa.config import VqaConfig

@@ -19,7 +19,8 @@ from vln_clip.encoders.token_tower import TokenTower
 from vln_clip.errors import InputError
 from vln_clip.rollout import roll_out, teacher_forced
 from vln_clip.tasks.vqa.models import RECIPES, build_vqa_model, make_optimizer, vqa_loss
-from vln_clip.token_reader import TextEncoderConfig, TokenReader, open_reader, reader_of
+from vln_clip.text_config import TextEncoderConfig
+from vln_clip.token_reader import TokenReader, open_reader, reader_of
 from vln_clip.token_states import LateStates, StateLists, word_mask
 
 CPU = torch.device("cpu")

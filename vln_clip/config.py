@@ -12,7 +12,7 @@ import tyro
 
 from vln_clip.errors import InputError
 from vln_clip.run_config import RunConfig, parse_on_preset, require
-from vln_clip.token_reader import TextEncoderConfig
+from vln_clip.text_config import TextEncoderConfig
 
 
 @dataclass(frozen=True)

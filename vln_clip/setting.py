@@ -31,7 +31,8 @@ from vln_clip.tasks.split import Split, place_on_graph
 from vln_clip.tasks.stored import StoredSplit
 from vln_clip.tasks.text import Vocabulary
 from vln_clip.tasks.words import TRAIN, load_vocabulary
-from vln_clip.token_reader import TextEncoderConfig, TokenReader, reader_of
+from vln_clip.text_config import TextEncoderConfig
+from vln_clip.token_reader import TokenReader, reader_of
 from vln_clip.trained_tower import follower_weights, trained_features
 
 UNSEEN = "val_unseen"

@@ -9,10 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,8 @@ from torch import Tensor
 
 from vln_clip.errors import InputError
 from vln_clip.log import logger, progress
-from vln_clip.run_config import require
 from vln_clip.sampler import in_order
+from vln_clip.text_config import TextEncoderConfig
 from vln_clip.token_states import StateLists
 
 if TYPE_CHECKING:
@@ -33,35 +31,6 @@ if TYPE_CHECKING:
 TEXTS_AT_ONCE, TOKENS_AT_ONCE = 512, 16_384  # of which states are computed together
 CACHED_PIECES = 1 << 17  # what stands between blanks; texts repeat few pieces very often
 _HEADER = ("encoder", "weights", "width", "trained")
-
-
-@dataclass(frozen=True)
-class TextEncoderConfig:
-    """What reads the texts."""
-
-    text_encoder: str | None = None
-    """encoder whose text tower reads the texts, its tokens' states in place of word vectors; by default word vectors
-    of the data set's own vocabulary are learned"""
-    text_weights: Path | None = None
-    """file of that encoder's weights; by default the published ones"""
-    train_text_encoder: bool = False
-    """train the text tower too; else it is frozen and read once"""
-    text_lr_factor: float = 0.1
-    """learning rate of a trained text tower, as a share of the model's"""
-
-    def __post_init__(self) -> None:
-        require(0 < self.text_lr_factor < inf, "text_lr_factor", "positive", self.text_lr_factor)
-        for name in ("text_weights", "train_text_encoder"):
-            if getattr(self, name) and self.text_encoder is None:
-                raise InputError(f"--{name.replace('_', '-')} is for --text-encoder; name one or leave it out")
-
-    @property
-    def tag(self) -> list[str]:
-        """Return what the name of a run says of it, as a list of words."""
-        if self.text_encoder is None:
-            return []
-        safe = "".join(c if c.isalnum() or c in "_+-." else "-" for c in self.text_encoder)
-        return [f"text-{safe}"] + ["trained"] * self.train_text_encoder
 
 
 class TokenReader:

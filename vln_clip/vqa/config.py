@@ -9,7 +9,7 @@ import tyro
 from vln_clip.errors import InputError
 from vln_clip.run_config import RunConfig, require
 from vln_clip.tasks.vqa.words import MMF, OPENVQA
-from vln_clip.token_reader import TextEncoderConfig
+from vln_clip.text_config import TextEncoderConfig
 
 MODELS = ("pythia", "movie_mcan", "mcan_small", "mcan_large")
 DATASETS = ("vqa", "gqa", "vqa_lxmert", "gqa_lxmert", "demo")
