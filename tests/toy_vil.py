@@ -20,7 +20,7 @@ from tests.toy_pictures import write_lxmert as write_vqa_lxmert
 
 SMALL = ["--dataset", "lxmert", "--size", "demo", "--bert", "scratch", "--encoder", "timm:test_resnet.r160_in1k"]
 SMALL += ["--encoder-weights", "random", "--batch-size", "8", "--accumulation", "1", "--device", "cpu"]
-SHORT = ["--pretraining-iters", "4", "--finetuning-iters", "4", "--eval-every", "2"]
+SHORT = ["--pretraining-iters", "4", "4", "--finetuning-iters", "4", "--eval-every", "2"]
 PORTRAITS = 3  # every such picture is higher than wide
 PARTS = {"mscoco_train": slice(0, 24), "mscoco_nominival": slice(24, 27), "vgnococo": slice(27, 30)}
 

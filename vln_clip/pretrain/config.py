@@ -58,8 +58,8 @@ class PretrainConfig(RunConfig):
     """rows per batch over all processes, in every stage; by default the recipe's"""
     accumulation: int | None = None
     """batches per step; by default the recipe's"""
-    pretraining_iters: int | None = None
-    """steps of each of the two stages of pre-training, over which its schedule is stretched; by default its epochs"""
+    pretraining_iters: tuple[int, int] | None = None
+    """steps of the two stages of pre-training, over which their schedules are stretched; by default their epochs"""
     finetuning_iters: int | None = None
     """likewise of every task"""
     eval_every: int | None = None
@@ -75,9 +75,11 @@ class PretrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "accumulation", "pretraining_iters", "finetuning_iters", "eval_every", "eval_rows"):
+        for name in ("batch_size", "accumulation", "finetuning_iters", "eval_every", "eval_rows"):
             value = getattr(self, name)
             require(value is None or value > 0, name, "positive", value)
+        steps = self.pretraining_iters
+        require(steps is None or min(steps) > 0, "pretraining_iters", "two positive numbers", steps)
         require(self.pretrain or bool(self.tasks), "tasks", "one or more with --no-pretrain", "none")
         require(self.init is None or not self.pretrain, "init", "used with --no-pretrain", self.init)
         require(len(set(self.tasks)) == len(self.tasks), "tasks", "each named once", " ".join(self.tasks))
@@ -115,7 +117,9 @@ PRESETS = {
         encoder="clip_demo",
         bert=SCRATCH,
         size="demo",
-        pretraining_iters=600,
+        # What runs along with small batches of random words would carry the encoder away before it is of use.
+        freeze_batch_norm=True,
+        pretraining_iters=(300, 900),
         finetuning_iters=250,
         eval_every=100,
         eval_rows=1_000,
@@ -129,6 +133,8 @@ def settings_of(values: dict[str, Any]) -> PretrainConfig:
     found = {key: value for key, value in values.items() if key in known}
     for key in ("runs", "init", "vqa_answers", "gqa_answers"):
         found[key] = None if found.get(key) is None else Path(found[key])
+    steps = found.get("pretraining_iters")
+    found["pretraining_iters"] = None if steps is None else tuple(steps)
     found["tasks"] = tuple(found.get("tasks", ()))
     found["sources"], found["val_sources"] = (tuple(found.get(key, ())) for key in ("sources", "val_sources"))
     found["image_folders"] = tuple(Path(folder) for folder in found.get("image_folders", ()))

@@ -49,7 +49,7 @@ def _stage(job: Job, name: str, with_answers: bool) -> Stage:
     generator = ranks.generator(seed, data.device)
     joint = None if ranks.world == 1 else torch.Generator(data.device).manual_seed(seed)
     epoch = recipe.steps(len(table))
-    iters = config.pretraining_iters or recipe.epochs * epoch
+    iters = config.pretraining_iters[with_answers] if config.pretraining_iters else recipe.epochs * epoch
     optimizer = recipe.optimizer(model, iters)
     sampler = GroupedSampler(data.groups(table), recipe.batch_size, seed)
     watch = Watch(config.max_gradient_norm_factor)

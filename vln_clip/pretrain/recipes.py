@@ -96,10 +96,10 @@ PAPER_X4 = Recipes(
     Recipe(240, 2, 2.75e-5, 3e-3, (4, 9), 11, 11, 0.025),
     _TASKS,
 )
-_DEMO_TASK = Recipe(64, 1, 1e-3, 1e-2, (), 1, 1, 0.05)
+_DEMO_TASK = Recipe(64, 1, 1e-3, 1e-3, (), 1, 1, 0.05)
 DEMO = Recipes(
-    Recipe(64, 1, 1e-3, 1e-2, (), 1, 2, 0.05),
-    Recipe(64, 1, 1e-3, 1e-2, (), 1, 1, 0.05),
+    Recipe(64, 1, 1e-3, 1e-3, (), 1, 2, 0.05),
+    Recipe(64, 1, 1e-3, 1e-3, (), 1, 1, 0.05),
     dict.fromkeys(_TASKS, _DEMO_TASK),
 )
 
