@@ -8,39 +8,29 @@ from torch import Tensor
 
 from vln_clip import checkpoint, files, log
 from vln_clip.devices import product_type
-from vln_clip.divergence import Watch
 from vln_clip.pretrain.answering import Answerer, result_rows, score
 from vln_clip.pretrain.datasets import TEST, TRAIN, VAL
 from vln_clip.pretrain.job import BEST, LAST, NO_PRETRAINING, SECOND, Job
 from vln_clip.pretrain.model import build_classifier, header, start_from
+from vln_clip.pretrain.stages import make_stage
 from vln_clip.stage import Best, Stage
-from vln_clip.supervised import Clip, LossSum, ReadAhead, SupervisedLearner
+from vln_clip.supervised import LossSum
 from vln_clip.tasks.pretraining.models import Classifier
-from vln_clip.tasks.pretraining.sampler import GroupedSampler
 
 MAJORITY = "_majority"
 
 
 def stage(job: Job, task: str, pretrained: bool) -> Stage:
     """Set up the fine-tuning of a task."""
-    config, ranks, data = job.config, job.run.ranks, job.data
-    name = row_name(task, pretrained)
-    recipe = job.adapted(job.recipes.tasks[task])
-    table, seed = data.table(task, TRAIN), job.seed(task)
+    config, data = job.config, job.data
+    recipe, table = job.adapted(job.recipes.tasks[task]), data.table(task, TRAIN)
     model = build_classifier(config, data, task, job.seed("model"))
     if pretrained:
         start_from(model, _source(job), config, data, task)
-    generator = ranks.generator(seed, data.device)
-    joint = None if ranks.world == 1 else torch.Generator(data.device).manual_seed(seed)
-    epoch = recipe.steps(len(table))
-    iters = config.finetuning_iters or recipe.epochs * epoch
-    optimizer = recipe.optimizer(model, iters)
-    sampler = GroupedSampler(data.groups(table), recipe.batch_size, seed)
-    watch = Watch(config.max_gradient_norm_factor)
     dtype = product_type(config.precision, data.device)
     scale = recipe.loss_scale or float(table.num_answers)
 
-    def loss(rows: Tensor, images: Tensor) -> LossSum:
+    def loss(rows: Tensor, images: Tensor, generator: torch.Generator) -> LossSum:
         targets = table.targets(rows).to(data.device)
         with torch.autocast(data.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
             logits = model(table.tokens[rows].to(data.device), data.scale(images), generator)
@@ -48,32 +38,18 @@ def stage(job: Job, task: str, pretrained: bool) -> Stage:
         total = task_loss(logits.float(), targets, task, scale)
         return LossSum(total, torch.tensor(len(rows)), {"train/accuracy": hit.detach()})
 
-    learner = SupervisedLearner(
+    return make_stage(
+        job,
+        row_name(task, pretrained),
         model,
-        optimizer,
-        ReadAhead(sampler, lambda rows: data.read_images(table, rows), ranks),
+        table,
+        recipe,
+        config.finetuning_iters,
         loss,
-        Clip(norm=1.0),
-        watch,
-        ranks,
-        accumulation=recipe.accumulation,
-    )
-    return Stage(
-        name,
-        model,
-        optimizer,
-        learner,
-        Validation(job, task, Answerer(model, data, ranks)),
-        [Best(BEST, VAL, "accuracy")],
-        iters,
-        config.eval_every or epoch,
-        {"train": sampler},
-        generator,
+        Validation(job, task, Answerer(model, data, job.run.ranks)),
+        Best(BEST, VAL, "accuracy"),
         header(config, data, task),
-        watch=watch,
-        ids={"train": [str(name) for name in table.question_ids]},
-        ranks=ranks,
-        joint_generator=joint,
+        [str(name) for name in table.question_ids],
     )
 
 

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from vln_clip import checkpoint
 from vln_clip.devices import product_type
-from vln_clip.divergence import Watch
 from vln_clip.pretrain.datasets import TRAIN, VAL
 from vln_clip.pretrain.job import BEST, FIRST, LAST, SECOND, Job
 from vln_clip.pretrain.model import build_pretraining, header
+from vln_clip.pretrain.stages import make_stage
 from vln_clip.stage import Best, Stage
-from vln_clip.supervised import Clip, LossSum, ReadAhead, SupervisedLearner
+from vln_clip.supervised import LossSum
 from vln_clip.tasks.pretraining.models import PretrainingModel, pretraining_losses
 from vln_clip.tasks.pretraining.records import PretrainingBatch
-from vln_clip.tasks.pretraining.sampler import GroupedSampler, in_order_by_group
+from vln_clip.tasks.pretraining.sampler import in_order_by_group
 
 
 def first(job: Job) -> Stage:
@@ -38,53 +38,21 @@ def load(job: Job) -> PretrainingModel:
 
 def _stage(job: Job, name: str, with_answers: bool) -> Stage:
     """Set up a stage."""
-    config, ranks, data = job.config, job.run.ranks, job.data
-    recipe = job.adapted(job.recipes.second if with_answers else job.recipes.first)
-    table, seed = data.pairs(TRAIN), job.seed(name)
+    config, data = job.config, job.data
+    recipe, table = job.adapted(job.recipes.second if with_answers else job.recipes.first), data.pairs(TRAIN)
     model = build_pretraining(config, data, job.seed("model"))
     if with_answers:
         folder = job.run.checkpoint(FIRST, LAST)
-        saved = ranks.from_main(lambda: checkpoint.load(folder))
+        saved = job.run.ranks.from_main(lambda: checkpoint.load(folder))
         checkpoint.restore_weights(model, saved.weights, folder)
-    generator = ranks.generator(seed, data.device)
-    joint = None if ranks.world == 1 else torch.Generator(data.device).manual_seed(seed)
-    epoch = recipe.steps(len(table))
-    iters = config.pretraining_iters[with_answers] if config.pretraining_iters else recipe.epochs * epoch
-    optimizer = recipe.optimizer(model, iters)
-    sampler = GroupedSampler(data.groups(table), recipe.batch_size, seed)
-    watch = Watch(config.max_gradient_norm_factor)
     objective = Objective(job, model, with_answers)
 
-    def loss(rows: Tensor, images: Tensor) -> LossSum:
-        batch = table.batch(rows, drawing(generator))
-        return objective(batch, images, generator)
+    def loss(rows: Tensor, images: Tensor, generator: torch.Generator) -> LossSum:
+        return objective(table.batch(rows, drawing(generator)), images, generator)
 
-    learner = SupervisedLearner(
-        model,
-        optimizer,
-        ReadAhead(sampler, lambda rows: data.read_images(table, rows), ranks),
-        loss,
-        Clip(norm=1.0),
-        watch,
-        ranks,
-        accumulation=recipe.accumulation,
-    )
-    return Stage(
-        name,
-        model,
-        optimizer,
-        learner,
-        Validation(job, objective),
-        [Best(BEST, VAL, "loss", sign=-1.0)],
-        iters,
-        config.eval_every or epoch,
-        {"train": sampler},
-        generator,
-        header(config, data, None),
-        watch=watch,
-        ranks=ranks,
-        joint_generator=joint,
-    )
+    iters = config.pretraining_iters[with_answers] if config.pretraining_iters else None
+    best, validation = Best(BEST, VAL, "loss", sign=-1.0), Validation(job, objective)
+    return make_stage(job, name, model, table, recipe, iters, loss, validation, best, header(config, data, None))
 
 
 def drawing(generator: torch.Generator) -> torch.Generator:
