@@ -24,7 +24,7 @@ def first(job: Job) -> Stage:
 
 
 def second(job: Job) -> Stage:
-    """Set up all three objectives, from the weights that the first stage ended with and with fresh optimizers."""
+    """Set up all three objectives, from the weights of the first stage if there is one, and with fresh optimizers."""
     return _stage(job, SECOND, with_answers=True)
 
 
@@ -41,7 +41,7 @@ def _stage(job: Job, name: str, with_answers: bool) -> Stage:
     config, data = job.config, job.data
     recipe, table = job.adapted(job.recipes.second if with_answers else job.recipes.first), data.pairs(TRAIN)
     model = build_pretraining(config, data, job.seed("model"))
-    if with_answers:
+    if with_answers and config.has_first_stage:
         folder = job.run.checkpoint(FIRST, LAST)
         saved = job.run.ranks.from_main(lambda: checkpoint.load(folder))
         checkpoint.restore_weights(model, saved.weights, folder)

@@ -1,4 +1,4 @@
-"""What ``vln_clip.pretrain`` does with a run's folder: two stages of pre-training, fine-tuning with and without."""
+"""What ``vln_clip.pretrain`` does with a run's folder: stages of pre-training, fine-tuning with and without."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,9 @@ def stages(job: Job) -> dict[str, Callable[[], Stage]]:
     """Return what sets up each stage, in their order."""
     found: dict[str, Callable[[], Stage]] = {}
     if job.config.pretrain:
-        found |= {FIRST: partial(pretraining.first, job), SECOND: partial(pretraining.second, job)}
+        if job.config.has_first_stage:
+            found[FIRST] = partial(pretraining.first, job)
+        found[SECOND] = partial(pretraining.second, job)
     for task, pretrained in job.config.fine_tuned:
         found[finetuning.row_name(task, pretrained)] = partial(finetuning.stage, job, task, pretrained)
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from vln_clip.envs.demo.pictures import files, gqa_files, lxmert, snli_ve
 from vln_clip.envs.demo.pictures.asking import Candidate, candidates
 from vln_clip.envs.demo.pictures.balance import SHARES, pick
-from vln_clip.envs.demo.pictures.captions import captions
+from vln_clip.envs.demo.pictures.captions import captions, descriptions
 from vln_clip.envs.demo.pictures.config import PicturesConfig
 from vln_clip.envs.demo.pictures.gqa import gqa_candidates
 from vln_clip.envs.demo.pictures.gqa_forms import GQA_FORMS
@@ -122,6 +122,10 @@ def _write_hypotheses(
 def _write_aggregate(folder: Path, config: PicturesConfig, facts: FactsByHouse, aggregate: lxmert.Aggregate) -> None:
     """Write LXMERT's files: those of training share the houses of train2014, minival holds val2014."""
     keys: dict[str, dict[int, str]] = {}
+    for split in ("train2014", "val2014"):
+        for seen in _of(facts, config.houses_of(split)):
+            told = descriptions(config.seed, seen, config.descriptions_per_picture)
+            aggregate.descriptions[seen.image_id] = told
     for name, houses in lxmert.houses_by_file(config.houses_of("train2014")).items():
         key = "{}" if name == "vgnococo" else "COCO_train2014_{:012d}"
         keys[name] = {seen.image_id: key.format(seen.image_id) for seen in _of(facts, houses)}

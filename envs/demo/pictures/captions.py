@@ -1,4 +1,4 @@
-"""Five captions of a picture: different things, words and order, all true of its pixels."""
+"""Captions of a picture, five or more: different things, words and order, all true of its pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from vln_clip.envs.demo.pictures.seen import Facts, Seen
 from vln_clip.envs.demo.pictures.words import NOUNS, NUMBERS, with_article
 
 NUM_CAPTIONS = 5
-_CAPTIONS_SEED = 1_000_099
+_CAPTIONS_SEED, _DESCRIPTIONS_SEED = 1_000_099, 1_000_211
 _NAME_COLOR = 0.85
 _DOORWAY_WEIGHT = 0.3  # people rarely name them
 _NEAR_M, _FAR_M = 2.6, 4.0
@@ -45,6 +45,11 @@ def captions(seed: int, facts: Facts) -> list[str]:
     if len(texts) < NUM_CAPTIONS:
         raise RuntimeError(f"picture {facts.image_id} shows too little for {NUM_CAPTIONS} captions")
     return texts
+
+
+def descriptions(seed: int, facts: Facts, count: int) -> list[str]:
+    """Return up to ``count`` different sentences like captions; the same seed and picture give the same ones."""
+    return tell(np.random.default_rng([seed, facts.image_id, _DESCRIPTIONS_SEED]), facts, count)
 
 
 def tell(rng: np.random.Generator, facts: Facts, count: int) -> list[str]:

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 # Raise it whenever the same configuration would give other bytes: it is part of the cache's name.
-PICTURES_VERSION = 2
+PICTURES_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class PicturesConfig:
         pictures_per_house: pictures at most; a house that has fewer good views gives fewer.
         questions_per_picture: about how many questions a picture has on average.
         gqa_per_picture: about how many questions in the manner of GQA a picture has on average.
+        descriptions_per_picture: at most so many for pre-training beside the captions, as Visual Genome has them: two
+            thirds of LXMERT's sentences describe.
         hypotheses_per_picture: about how many hypotheses of SNLI-VE's kind.
         width_px: width of a picture, even.
         height_px: its height, even.
@@ -31,6 +33,7 @@ class PicturesConfig:
     pictures_per_house: int = 48
     questions_per_picture: int = 6
     gqa_per_picture: int = 8
+    descriptions_per_picture: int = 24
     hypotheses_per_picture: int = 9
     width_px: int = 256
     height_px: int = 192

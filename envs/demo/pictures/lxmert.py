@@ -1,4 +1,4 @@
-"""LXMERT's aggregated files for pre-training: each picture with its captions and questions; the list of answers."""
+"""LXMERT's aggregated files for pre-training: each picture with its descriptions and questions; the list of answers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -19,12 +19,14 @@ Label = dict[str, float]
 class Aggregate:
     """All sentences by picture, collected from what the other files are made of.
 
-    Pictures of Visual Genome, whose keys are numbers, have captions of the source ``vg`` and, in place of VQA's
-    questions with ten answers each, the same ones with a single answer as ``visual7w``.
+    All pictures are of Visual Genome, too, and have more descriptions as ``vg``. Those that are not of COCO,
+    whose keys are numbers, have no captions and, in place of VQA's questions with ten answers each, the same ones with
+    a single answer as ``visual7w``.
     """
 
     def __init__(self) -> None:
         self.captions: dict[int, Sequence[str]] = {}
+        self.descriptions: dict[int, Sequence[str]] = {}
         self._vqa: dict[int, list[tuple[str, str, Label]]] = defaultdict(list)
         self._gqa: dict[int, list[tuple[str, str, Label]]] = defaultdict(list)
 
@@ -50,7 +52,8 @@ class Aggregate:
     def entry(self, key: str, image_id: int, known: Container[str]) -> dict[str, object]:
         """Return what the files hold of a picture; labels keep the ``known`` answers."""
         asked = self.asked(key, image_id)
-        sentences = {"vg" if key.isdigit() else "mscoco": list(self.captions[image_id])}
+        sentences = {} if key.isdigit() else {"mscoco": list(self.captions[image_id])}
+        sentences["vg"] = list(self.descriptions[image_id])
         sentences |= {source: [text for text, _, _ in questions] for source, questions in asked.items()}
         labels = {
             source: [{answer: score for answer, score in label.items() if answer in known} for _, _, label in questions]
