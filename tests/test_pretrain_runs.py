@@ -55,6 +55,14 @@ def test_a_run_pre_trains_then_fine_tunes_every_task_with_and_without(world):
     assert found["val"]["vqa"]["features"] == "timm:test_resnet.r160_in1k of random weights"
 
 
+def test_the_first_stage_can_be_left_out(world):
+    run = world.train("second", *SHORT, "--pretraining-iters", "0", "2", "--tasks", "vqa", "--no-compare")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["pretraining_2", "vqa"]
+    first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["stage"] == "pretraining_2"
+    assert {name for name in first if name.startswith("loss/")} == {"loss/words", "loss/matching", "loss/answers"}
+
+
 def test_metrics_tell_every_objective_apart(world):
     lines = [json.loads(line) for line in (world.runs / "toy" / "metrics.jsonl").read_text().splitlines()]
     first, second = ([line for line in lines if line["stage"] == f"pretraining_{n}"] for n in (1, 2))
@@ -179,6 +187,7 @@ def test_wrong_settings_are_refused_in_one_sentence(world, words, message):
         (["--init", "x"], "--init must be used with --no-pretrain, got x"),
         (["--tasks", "vqa", "vqa"], "--tasks must be each named once, got vqa vqa"),
         (["--batch-size", "0"], "--batch-size must be positive, got 0"),
+        (["--pretraining-iters", "4", "0"], "must be two positive numbers, of which the first may be 0, got (4, 0)"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(world, capsys, words, message):
