@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.rank_work import in_threads
 from vln_clip.divergence import DivergedError
-from vln_clip.ranks import ALONE
+from vln_clip.ranks import ALONE, Ranks
 from vln_clip.sampler import ShuffledSampler
 from vln_clip.supervised import GRADIENT_NORM, Clip, LossSum, ReadAhead, SupervisedLearner
 
@@ -54,6 +54,26 @@ def test_ranks_take_the_step_of_one_with_the_joint_batch(mean):
         assert other == pytest.approx(weight)
         assert logged == pytest.approx(found)
     assert -weight == pytest.approx(found["mean_value"] * (1 if mean else 3))
+
+
+def test_ranks_sum_counts_on_the_device_of_the_losses():
+    """NCCL sums nothing on the CPU; ``meta`` stands for a device other than that."""
+    summed = []
+
+    class Elsewhere(Ranks):
+        def sum(self, values):
+            summed.append(values.device.type)
+            return values
+
+    model = nn.Linear(1, 1, bias=False, device="meta")
+    batches = ReadAhead(ShuffledSampler(4, 4, seed=0), lambda rows: VALUES[rows].to("meta"))
+
+    def loss(rows, data):
+        return LossSum(model(data[:, None]).sum(), torch.tensor(len(rows)))
+
+    learn = SupervisedLearner(model, torch.optim.SGD(model.parameters(), 1.0), batches, loss, ranks=Elsewhere())
+    assert learn._accumulate()["loss"].device.type == "meta"
+    assert summed == ["meta"]
 
 
 def test_reading_ahead_does_not_move_the_sampler_and_gives_every_batch_its_own_data():

@@ -136,7 +136,8 @@ class SupervisedLearner(Generic[Data]):
     def _accumulate(self) -> dict[str, Tensor]:
         """Add the gradients of a batch; return this rank's part of the numbers to log."""
         lost = self.loss(*self.batches.next())
-        count = self.ranks.sum(lost.count.detach().float().clone()).clamp(min=1)
+        # Counts are often made on the CPU, where NCCL, which serves several GPUs, sums nothing.
+        count = self.ranks.sum(lost.count.detach().to(lost.total.device, torch.float32, copy=True)).clamp(min=1)
         total = lost.total / count if self.mean else lost.total
         (total.sum() / self.accumulation).backward()
         return lost.means(count)
