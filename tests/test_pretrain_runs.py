@@ -12,6 +12,7 @@ from vln_clip import checkpoint
 from vln_clip.encoders import create_encoder
 from vln_clip.errors import InputError
 from vln_clip.pretrain.__main__ import main
+from vln_clip.pretrain.config import PretrainConfig
 
 TASKS = ("vqa", "gqa", "snli_ve")
 STAGES = ["pretraining_1", "pretraining_2", *TASKS, *(f"{task}_no_pretraining" for task in TASKS)]
@@ -61,6 +62,15 @@ def test_the_first_stage_can_be_left_out(world):
     first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     assert first["stage"] == "pretraining_2"
     assert {name for name in first if name.startswith("loss/")} == {"loss/words", "loss/matching", "loss/answers"}
+
+
+def test_pre_training_that_sees_some_cells_is_validated(world, monkeypatch):
+    """As at paper size; the canvas of 96 x 128 has more than 4 cells."""
+    monkeypatch.setattr(PretrainConfig, "num_patches", 4)
+    run = world.train("some", *SHORT, "--pretraining-iters", "0", "2", "--tasks", "vqa", "--no-compare")
+    first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["stage"], first["iteration"]) == ("pretraining_2", 2)
+    assert first["val/loss"] > 0
 
 
 def test_metrics_tell_every_objective_apart(world):

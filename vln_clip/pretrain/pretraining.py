@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vln_clip import checkpoint
 from vln_clip.devices import product_type
+from vln_clip.pretrain.answering import BATCH_SIZE
 from vln_clip.pretrain.datasets import TRAIN, VAL
 from vln_clip.pretrain.job import BEST, FIRST, LAST, SECOND, Job
 from vln_clip.pretrain.model import build_pretraining, header
@@ -75,7 +76,7 @@ class Objective:
     model: PretrainingModel
     with_answers: bool
 
-    def __call__(self, batch: PretrainingBatch, images: Tensor, generator: torch.Generator | None) -> LossSum:
+    def __call__(self, batch: PretrainingBatch, images: Tensor, generator: torch.Generator) -> LossSum:
         """Return sums over the objectives, in the order of ``names``, and what of them was right."""
         data = self.job.data
         dtype = product_type(self.job.config.precision, data.device)
@@ -102,7 +103,7 @@ class Objective:
 
 
 class Validation:
-    """Scores a model on pairs of val, the same ones with the same words masked every time."""
+    """Scores a model on pairs of val, the same ones every time with the same words masked and the same cells seen."""
 
     def __init__(self, job: Job, objective: Objective) -> None:
         self.job, self.objective, self.table = job, objective, job.data.pairs(VAL)
@@ -115,12 +116,12 @@ class Validation:
         self.objective.model.eval()
         data, ranks = self.job.data, self.job.run.ranks
         groups = data.groups(self.table)[self.rows]
-        size = self.job.recipes.first.batch_size
         sums = torch.zeros(3, len(self.objective.names), device=data.device)
-        for number, part in ranks.deal(list(enumerate(in_order_by_group(groups, size)))):
+        for number, part in ranks.deal(list(enumerate(in_order_by_group(groups, BATCH_SIZE)))):
             rows = self.rows[part]
-            batch = self.table.batch(rows, torch.Generator().manual_seed(self.job.seed("validation") + number))
-            lost = self.objective(batch, data.read_images(self.table, rows), None)
+            generator = torch.Generator().manual_seed(self.job.seed("validation") + number)
+            batch = self.table.batch(rows, generator)
+            lost = self.objective(batch, data.read_images(self.table, rows), generator)
             sums += torch.stack([lost.total, lost.count, lost.shown["accuracy"]]).float()
         total, count, right = ranks.sum(sums).cpu()
         means = {"loss": (total / count.clamp(min=1)).sum().item()}
