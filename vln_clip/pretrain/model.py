@@ -14,12 +14,15 @@ from vln_clip.errors import InputError
 from vln_clip.pretrain.config import PUBLISHED, RANDOM, SCRATCH, PretrainConfig, settings_of
 from vln_clip.pretrain.data import VilData
 from vln_clip.pretrain.datasets import SNLI_VE
+from vln_clip.pretrain.job import LAST, SECOND
+from vln_clip.run import CHECKPOINTS
 from vln_clip.tasks.pretraining.models import DEMO_SIZES, Classifier, ClipVil, PretrainingModel, VilSizes
 from vln_clip.tasks.pretraining.models.bert import load_bert
 from vln_clip.tasks.pretraining.models.heads import answer_head
 from vln_clip.tasks.pretraining.models.public import read_public_checkpoint
 from vln_clip.tasks.pretraining.models.surgery import take_answer_rows
 from vln_clip.tasks.pretraining.pieces import WordPieces
+from vln_clip.tasks.vqa.answers import normalize_lxmert
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
 Model = TypeVar("Model", PretrainingModel, Classifier)
@@ -100,17 +103,19 @@ def start_from(model: Classifier, source: Path, config: PretrainConfig, data: Vi
 
     Args:
         model: of the task.
-        source: folder of a checkpoint of this program, or a public ``.pth`` file.
+        source: folder of a run or of a checkpoint of this program, or a public ``.pth`` file.
         config: of the run.
         data: whose labels the model tells.
         task: of ``config.TASKS``.
 
     Raises:
-        InputError: it is of another encoder or size.
+        InputError: it is of another encoder or size, or of other word pieces.
     """
-    weights, known = _public(source, config, data) if source.is_file() else _own(source)
+    weights, known = _public(source, config, data) if source.is_file() else _own(source, data)
     own = model.vil.state_dict()
     found = {name.removeprefix("vil."): value for name, value in weights.items() if name.startswith("vil.")}
+    if source.is_file():
+        found = own | found  # what such a file may lack, an encoder for one, stays as it is
     for name, value in own.items():
         if name not in found or found[name].shape != value.shape:
             there = tuple(found[name].shape) if name in found else "nothing"
@@ -125,29 +130,37 @@ def start_from(model: Classifier, source: Path, config: PretrainConfig, data: Vi
     pretrained = answer_head(model.vil.sizes.width, len(known))
     pretrained.load_state_dict(head)
     labels = data.labels(task).answers
-    count = take_answer_rows(pretrained, known, model.head, labels, str)
+    count = take_answer_rows(pretrained, known, model.head, labels, normalize_lxmert)
     log.logger.info("%s: %d of %d answers are known from pre-training", task, count, len(labels))
 
 
-def _own(source: Path) -> tuple[dict[str, Tensor], Sequence[str]]:
+def _own(source: Path, data: VilData) -> tuple[dict[str, Tensor], Sequence[str]]:
     """Return weights and answers of a model that this program has pre-trained."""
-    saved = checkpoint.load(source)
+    inside = source / CHECKPOINTS / SECOND / LAST
+    saved = checkpoint.load(inside if inside.is_dir() else source)
     info = saved.header
     if info.get("task") != TASK or info.get("tells") is not None:
         raise InputError(f"--init must be a pre-trained model of {PROG}, got {source} of another program or task")
+    if info["pieces"] != list(data.pieces.words):
+        raise InputError(
+            f"--init must be a model of this run's word pieces, got {source} of others; give the --bert that it was "
+            "trained with, and with scratch its --sources"
+        )
     return saved.weights, info["answers"]
 
 
 def _public(source: Path, config: PretrainConfig, data: VilData) -> tuple[dict[str, Tensor], Sequence[str]]:
-    """Return weights and answers of a public checkpoint; what it lacks of a head is not there."""
+    """Return weights and answers of a public checkpoint; what it lacks is not there, nor a head that lacks a part."""
     model = build_pretraining(config, data, seed=0, weights=False)
     report = read_public_checkpoint(source, model)
     log.logger.info(
         "%s: %d tensors used; unused: %s; missing: %s",
         *(source, len(report.used), ", ".join(report.unused) or "none", ", ".join(report.missing) or "none"),
     )
-    absent = any(name.startswith(_HEAD) for name in report.missing)
-    weights = {name: v for name, v in model.state_dict().items() if not (absent and name.startswith(_HEAD))}
+    absent = set(report.missing)
+    if any(name.startswith(_HEAD) for name in absent):
+        absent |= {name for name in model.state_dict() if name.startswith(_HEAD)}
+    weights = {name: value for name, value in model.state_dict().items() if name not in absent}
     return weights, data.answers.answers
 
 
