@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from vln_clip import checkpoint
 from vln_clip.encoders import create_encoder
 from vln_clip.errors import InputError
 from vln_clip.pretrain.__main__ import main
-from vln_clip.pretrain.config import PretrainConfig
+from vln_clip.pretrain.config import PretrainConfig, settings_of
 
 TASKS = ("vqa", "gqa", "snli_ve")
 STAGES = ["pretraining_1", "pretraining_2", *TASKS, *(f"{task}_no_pretraining" for task in TASKS)]
@@ -134,7 +135,6 @@ def test_a_frozen_encoder_stays_as_it_was_and_so_do_its_statistics(world):
 
 def test_what_begins_at_random_begins_with_standardized_channels(world):
     """Without pre-training the first step's model is that of the seed; its image input sees no common mean."""
-    from vln_clip.pretrain.config import settings_of
     from vln_clip.pretrain.data import VilData
     from vln_clip.pretrain.model import build_pretraining
 
@@ -218,11 +218,38 @@ def test_a_checkpoint_of_another_size_or_task_is_refused(world):
         main(["evaluate", "--checkpoint", str(init(world))])
 
 
+def test_settings_are_the_same_after_they_were_saved():
+    config = PretrainConfig(
+        runs=Path("r"),
+        image_folders=(Path("a"), Path("b")),
+        sources=("coco:f",),
+        pretraining_iters=(0, 2),
+        tasks=("gqa",),
+    )
+    assert settings_of(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_a_split_that_there_is_not_is_refused(world, verb):
+    with pytest.raises(InputError, match="--split must be train, val or test, got 'minival'"):
+        main([verb, "--checkpoint", str(world.runs / "toy"), "--split", "minival"])
+
+
 def test_an_absent_image_is_named(own_world):
     path = next((own_world.data / "COCO" / "images" / "train2014").iterdir())
     path.unlink()
     with pytest.raises(InputError, match=f"every image must be in .* the first '{path.stem}'"):
         own_world.train("absent", *SHORT)
+
+
+def test_folders_of_images_that_are_not_there_are_named(own_world):
+    (own_world.data / "flickr30k").rename(own_world.data / "flickr")
+    with pytest.raises(InputError, match=r"images must be in folders, got .*flickr30k/flickr30k_images, which is none"):
+        own_world.train("folder", *SHORT, "--no-pretrain", "--tasks", "snli_ve")
+    (own_world.data / "COCO" / "images" / "train2014").rename(own_world.data / "moved")
+    (own_world.data / "GQA" / "images").rename(own_world.data / "moved_too")
+    with pytest.raises(InputError, match="images must be in folders, got nowhere, which is none"):
+        own_world.train("given", *SHORT, "--image-folders", "nowhere")
 
 
 def test_answers_outside_the_vocabulary_are_named(own_world):

@@ -80,6 +80,7 @@ def test_half_of_the_texts_are_those_of_other_images(tmp_path):
     rows = torch.arange(len(table)).repeat(B // len(table))
     batch = table.batch(rows, generator())
     assert torch.equal(batch.image_rows, table.image_rows[rows])
+    assert torch.equal(table.images_of(rows), table.image_rows[rows])
     own = (batch.tokens != 0).sum(1) - 3 == batch.image_rows
     assert torch.equal(own, batch.matched.bool())
     assert near(float(batch.matched.float().mean()), 0.5, len(rows))

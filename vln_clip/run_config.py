@@ -105,4 +105,6 @@ def changed_fields(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -68,3 +68,7 @@ class LabelTable(QuestionTable):
     def image_rows(self) -> Tensor:
         """Return the row of ``image_keys`` of each question, (N,) int64."""
         return self.image_index
+
+    def images_of(self, rows: Tensor) -> Tensor:
+        """Return the rows of the images of questions (B,), (B,) int64."""
+        return self.image_index[rows]

@@ -72,7 +72,7 @@ class PairTable:
             rows: (B,) int64.
             generator: of the CPU, draws everything.
         """
-        image = self._image(rows)
+        image = self.images_of(rows)
         matched = torch.rand(len(rows), generator=generator) >= MISMATCHED
         texts = torch.where(matched, rows, self._other(image, generator))
         tokens = torch.from_numpy(self.tokens[texts.numpy()].astype(np.int64))  # (B, L)
@@ -80,13 +80,14 @@ class PairTable:
         answer = torch.where(matched, self._answers(rows, generator), NO_ANSWER)
         return PretrainingBatch(shown, masked, tokens[masked], matched.long(), answer, image)
 
-    def _image(self, rows: Tensor) -> Tensor:
+    def images_of(self, rows: Tensor) -> Tensor:
+        """Return the rows of the images of pairs (B,), (B,) int64; the others are not looked at."""
         return torch.from_numpy(self.image[rows.numpy()].astype(np.int64))
 
     def _other(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return a random pair of another image for each, (B,) to (B,) int64."""
         found = torch.randint(len(self), image.shape, generator=generator)
-        while (same := self._image(found) == image).any():
+        while (same := self.images_of(found) == image).any():
             found[same] = torch.randint(len(self), (int(same.sum()),), generator=generator)
         return found
 

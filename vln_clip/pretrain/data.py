@@ -124,7 +124,7 @@ class VilData:
 
     def read_images(self, table: Table, rows: Tensor) -> Tensor:
         """Return the images of rows of a table, (B, 3, H, W) uint8."""
-        images = self.images(table).read(table.image_rows[rows])
+        images = self.images(table).read(table.images_of(rows))
         return images.pin_memory() if self.device.type == "cuda" else images
 
     def scale(self, images: Tensor) -> Tensor:
@@ -194,12 +194,14 @@ class VilData:
         return [f"{files.folder}/{files.questions}" for files in found]
 
     def _roots(self, table: Table) -> list[Path]:
-        """Return the folders that a table's images are in."""
+        """Return the folders that a table's images are in; where none is there those that should be."""
         if isinstance(table, PairTable):
-            folders = [self.folder / name for name in self.row.images] + list(self.config.image_folders)
-            return [folder for folder in folders if folder.is_dir()]
-        task = next(task for (task, _), other in self._tables.items() if other is table)
-        return [folder for name in self.row.tasks[task].images if (folder := self.folder / name).is_dir()]
+            names, given = self.row.images, list(self.config.image_folders)
+        else:
+            task = next(task for (task, _), other in self._tables.items() if other is table)
+            names, given = self.row.tasks[task].images, []
+        folders = [self.folder / name for name in names]
+        return ([folder for folder in folders if folder.is_dir()] + given) or folders
 
     def _find_pieces(self) -> WordPieces:
         """Return BERT's word pieces, or such of the training texts."""
@@ -229,9 +231,13 @@ def _snli_ve_file(split: str) -> str:
     return f"{SNLI_VE_FOLDER}/{SNLI_VE_FILES[split]}"
 
 
-def require_labels(data: VilData, task: str, split: str) -> None:
-    """Raise ``InputError`` where a split has no public labels."""
+def require_split(split: str) -> None:
+    """Raise ``InputError`` where there is no such split."""
     if split not in (TRAIN, VAL, TEST):
         raise InputError(f"--split must be train, val or test, got {split!r}")
+
+
+def require_labels(data: VilData, task: str, split: str) -> None:
+    """Raise ``InputError`` where a split has no public labels."""
     if not data.questions(task, split)[0].is_answered:
         raise InputError(f"--split must be one with public labels to be scored, got {split}; predict writes its file")

@@ -9,7 +9,7 @@ from vln_clip import files, log
 from vln_clip.devices import pick_device
 from vln_clip.errors import InputError
 from vln_clip.pretrain.answering import Answerer, result_rows, score
-from vln_clip.pretrain.data import require_labels
+from vln_clip.pretrain.data import require_labels, require_split
 from vln_clip.pretrain.job import FIRST, SECOND
 from vln_clip.pretrain.model import load
 from vln_clip.report import models_table
@@ -48,6 +48,7 @@ class Predict:
 def evaluate(argv: list[str]) -> None:
     """Run ``evaluate``."""
     config = tyro.cli(Evaluate, args=argv, prog=f"{PROG} evaluate")
+    require_split(config.split)
     rows, device = {}, pick_device(config.device)
     for name, folder in _fine_tuned(config.checkpoint).items():
         model, data, task = load(folder, device)
@@ -60,6 +61,7 @@ def evaluate(argv: list[str]) -> None:
 def predict(argv: list[str]) -> None:
     """Run ``predict``."""
     config = tyro.cli(Predict, args=argv, prog=f"{PROG} predict")
+    require_split(config.split)
     found = _fine_tuned(config.checkpoint)
     if len(found) > 1:
         raise InputError(
