@@ -11,6 +11,7 @@ how long the paper's 20 epochs of 9.18 million pairs take on 1, 8 and 64 such de
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import tyro
@@ -32,13 +33,13 @@ class Bench:
     """Measure steps of pre-training on random pairs."""
 
     encoder: str = "clip_demo"
-    size: str = "demo"
+    size: Literal["paper", "demo"] = "demo"
     batches: tuple[int, ...] = (16, 32, 64)
     """rows of a batch, each measured"""
     steps: int = 3
     """measured after one to warm up"""
     checkpointing: bool = False
-    precision: str = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
     device: str = "auto"
 
 

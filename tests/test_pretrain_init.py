@@ -1,5 +1,8 @@
 """What fine-tuning begins with: runs and checkpoints of the program, and public files that lack parts of the model."""
 
+import logging
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from vln_clip.errors import InputError
 from vln_clip.pretrain.__main__ import parse
 from vln_clip.pretrain.data import VilData
 from vln_clip.pretrain.model import build_classifier, build_pretraining, header, start_from
+from vln_clip.tasks.pretraining.models.layers import bert_config
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 
@@ -63,6 +67,15 @@ def test_what_a_public_lxmert_lacks_stays_as_it_began(world, tmp_path):
             assert torch.equal(value, theirs[name]), name
         elif name.startswith(("vil.encoder.", "vil.visual.", "vil.layers.")):
             assert torch.equal(value, before[name]), name
+
+
+def test_heads_that_a_bert_does_not_have_are_told(world, tmp_path, caplog):
+    from transformers import BertModel
+
+    BertModel(bert_config(world.model.vil.sizes)).save_pretrained(tmp_path)
+    with caplog.at_level(logging.INFO):
+        build_pretraining(replace(world.config, bert=str(tmp_path)), world.config_data, seed=1)
+    assert "missing, and so random: matching.bias, matching.weight, words.bias, words.transform." in caplog.text
 
 
 def test_a_model_of_other_word_pieces_is_refused(world):

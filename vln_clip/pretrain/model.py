@@ -28,6 +28,7 @@ from vln_clip.tasks.vqa.vocabulary import AnswerVocabulary
 Model = TypeVar("Model", PretrainingModel, Classifier)
 TASK, PROG = "vil", "python -m vln_clip.pretrain"
 _HEAD = "answers."
+_BERT_HEADS = ("words.", "matching.")
 
 
 def build_pretraining(config: PretrainConfig, data: VilData, seed: int, weights: bool = True) -> PretrainingModel:
@@ -59,7 +60,12 @@ def _built(build: Callable[[], Model], config: PretrainConfig, data: VilData, se
         torch.manual_seed(seed)
         model = build()
     if weights and config.bert != SCRATCH:
-        load_bert(model, config.bert)
+        report = load_bert(model, config.bert)
+        absent = [name for name in report.missing if name.startswith(_BERT_HEADS)]
+        log.logger.info(
+            "BERT %s: %d tensors used; missing, and so random: %s",
+            *(config.bert, len(report.used), ", ".join(absent) or "none"),
+        )
     elif weights:
         with torch.no_grad():
             model.vil.visual.standardize(model.vil.encoder.eval().grid(data.some_images().cpu()))
