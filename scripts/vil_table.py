@@ -32,7 +32,7 @@ class Table:
     out: Path | None = None
     """also write the table here"""
     flags: tuple[str, ...] = ()
-    """more words for every run, after --flags"""
+    """more words for every run, the first one after "=": --flags=--eval-rows 500"""
 
 
 def main() -> None:

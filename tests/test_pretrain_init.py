@@ -83,3 +83,11 @@ def test_a_model_of_other_word_pieces_is_refused(world):
     data = VilData(world.config, CPU, WordPieces([*words[:-2], words[-1], words[-2]]), LABELS)
     with pytest.raises(InputError, match=r"--init must be a model of this run's word pieces, got .*toy of others"):
         started(world, world.runs / "toy", data=data)
+
+
+def test_a_fine_tuned_model_needs_no_answers_of_pre_training(world):
+    data = VilData(world.config, CPU, labels=LABELS)
+    data.row = replace(data.row, answers="lxmert/nothing.json")
+    assert header(world.config, data, "vqa")["labels"] == ["teal", "grey"]
+    with pytest.raises(InputError, match=r"nothing\.json"):
+        header(world.config, data, None)
