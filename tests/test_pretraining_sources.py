@@ -177,6 +177,12 @@ def test_samples_of_a_shard_are_pairs(tmp_path):
         assert path.read_bytes()[pair.member.offset :][: len(picture)] == picture
 
 
+def test_names_of_members_that_are_no_text_are_written_out(tmp_path):
+    path = shard(tmp_path, ("a\udcff.jpg", toy_pairs.jpeg()), ("a\udcff.txt", b"a dog"))  # the byte FF
+    (pair,) = Source("shards", (path,)).pairs()
+    assert pair.image.encode() == f"{path}:a".encode() + rb"\udcff"
+
+
 def test_shards_of_a_folder_are_taken_by_name(tmp_path):
     for name in ("b.tar", "a.tar"):
         shard(tmp_path, ("0.png", b"x"), ("0.txt", name.encode()), name=name)

@@ -103,7 +103,8 @@ def _pair(path: Path, name: str, sample: dict[str, Member]) -> Pair:
         raise InputError(f"{where}: its caption must be a text of at most {MAX_CAPTION_CHARS:,} characters, got {what}")
     if image.size_bytes > MAX_WHOLE_BYTES:
         raise InputError(f"{where}: its image must have at most {MAX_WHOLE_BYTES:,} bytes, got {image.size_bytes:,}")
-    return Pair(f"{path}:{name}", caption.strip(), None, image)
+    key = f"{path}:{name}".encode(errors="backslashreplace").decode()  # names can be of any bytes
+    return Pair(key, caption.strip(), None, image)
 
 
 def _content(member: Member, where: str) -> bytes:
