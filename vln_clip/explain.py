@@ -104,23 +104,25 @@ def main(argv: list[str] | None = None) -> None:
     config = tyro.cli(ExplainConfig, args=argv, prog="python -m vln_clip.explain")
     check(config)
     from vln_clip.devices import pick_device  # with it comes PyTorch, which --help and mistakes need not wait for
-    from vln_clip.encoders.table import require_text_tower
+    from vln_clip.encoders.table import require_comparable
     from vln_clip.viewer.heatsheet import Panel, draw_heatsheet, overlay
 
     for name in config.encoder:
-        require_text_tower(name)
+        require_comparable(name)
     files, device = weights_of(config), pick_device(config.device)
     picture = read_picture(config.image)
-    panels = [Panel(picture, ("picture",))]
+    panels, cells = [Panel(picture, ("picture",))], []
     for name in config.encoder:
         found = explain_with(*load(name, files.get(name), config.random_weights, device), picture, config.text)
         log.logger.info(found.sentence)
-        heat = overlay(picture, found.heat, found.seen)
-        panels.append(Panel(heat, found.caption(config.random_weights)))
-        _write_picture(config.beside(name, ".png"), Image.fromarray(heat))
+        panels.append(Panel(overlay(picture, found.heat, found.seen), found.caption(config.random_weights)))
+        cells.append(found.cells)
+    sheet = draw_heatsheet(config.text, panels, config.font)
+    for name, panel, own in zip(config.encoder, panels[1:], cells, strict=True):  # now that no encoder was refused
+        _write_picture(config.beside(name, ".png"), Image.fromarray(panel.picture))
         if config.save_map:
-            write_drawn(config.beside(name, ".npy"), functools.partial(np.save, arr=found.cells))
-    _write_picture(config.sheet, draw_heatsheet(config.text, panels, config.font))
+            write_drawn(config.beside(name, ".npy"), functools.partial(np.save, arr=own))
+    _write_picture(config.sheet, sheet)
     log.logger.info("wrote %s, and the heat of each encoder to %s", config.sheet, config.beside("ENCODER", ".png"))
 
 

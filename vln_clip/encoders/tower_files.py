@@ -158,7 +158,8 @@ def pooled_by(encoder: Encoder, pooling: Pooling) -> Encoder:
 
 def is_tower(name: str) -> bool:
     """Return whether a name is ``tower:PATH``."""
-    return name.partition(":")[0] == PREFIX and name != PREFIX
+    prefix, _, path = name.partition(":")
+    return prefix == PREFIX and path != ""
 
 
 def tower_path(name: str) -> Path:
@@ -173,7 +174,8 @@ def read_tower_header(path: Path) -> TowerHeader:
         InputError: the file is missing, damaged or no tower.
     """
     if not path.is_file():
-        raise InputError(f"{PREFIX}:PATH must name a tower file, got {path} which does not exist")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{PREFIX}:PATH must name a tower file, got {path} which {found}")
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             return _parse((opened.metadata() or {})[_ENTRY])
