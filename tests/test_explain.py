@@ -119,6 +119,14 @@ def test_a_text_beyond_the_context_is_told(towers, picture, tmp_path, capsys):
     assert f"NOTE: {NAME} reads 75 tokens of a text, got 80" in capsys.readouterr().err
 
 
+def test_words_that_the_encoder_does_not_know_are_told(picture, tmp_path, capsys):
+    words = ["--encoder", "clip_demo", "--out", tmp_path / "s.png"]
+    run(picture, "a red zebra, xylophone", *words)  # five words, the comma is one
+    assert "NOTE: clip_demo does not know 2 of the 5 words of the text" in capsys.readouterr().err
+    run(picture, "a red door", *words)
+    assert "NOTE" not in capsys.readouterr().err
+
+
 def test_heat_takes_the_colors_of_jet():
     # OpenCV's JET begins at (0, 0, 128) and ends at (128, 0, 0). A picture of one color adds nothing; the largest
     # channel, 128, becomes 255. What is not seen is 45 % of its mean: 0.45 · 100 = 45.
@@ -137,6 +145,8 @@ def test_a_sheet_grows_with_its_panels_and_texts():
     one, three = (draw_heatsheet("a door", [panel] * number) for number in (1, 3))
     assert three.width - one.width == 2 * (400 + 14)
     assert draw_heatsheet("a door " * 40, [panel]).height > one.height
+    # Six lines of 21 px, 1.35 of that each, stand above: 5 more than of a short text.
+    assert draw_heatsheet("a door " * 40_000, [panel]).height == one.height + round(6 * 28.35) - round(28.35)
     assert np.asarray(one)[200, 200].tolist() == [0, 0, 0]
 
 

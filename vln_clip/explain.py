@@ -216,9 +216,7 @@ def explain_with(encoder: "Encoder", text_encoder: "TextEncoder", picture: np.nd
 
     from vln_clip.encoders.relevance import covered_part, over_picture, relevance
 
-    room, length = text_encoder.context_length - 2, len(text_encoder.words(text))
-    if length > room:
-        log.logger.warning(f"NOTE: {encoder.name} reads {room} tokens of a text, got {length}: the end is cut off")
+    _tell_what_is_not_read(text_encoder, text)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
     device = next(encoder.parameters()).device
     images = encoder.transform.scale(encoder.transform.fit(pixels).to(device))
@@ -231,6 +229,20 @@ def explain_with(encoder: "Encoder", text_encoder: "TextEncoder", picture: np.nd
     heat, seen = over_picture(maps, encoder.transform, size, size, covered_part(encoder, cells))
     method = "attention rollout" if encoder.num_blocks else "Grad-CAM"
     return Explained(encoder.name, method, maps[0].numpy(), heat[0].numpy(), seen.numpy(), float(cosines[0]))
+
+
+def _tell_what_is_not_read(text_encoder: "TextEncoder", text: str) -> None:
+    """Warn of a text whose end is cut off, or of words that an encoder with a list of words does not know."""
+    from vln_clip.encoders.demo_clip import UNKNOWN
+
+    name, room, tokens = text_encoder.name, text_encoder.context_length - 2, text_encoder.words(text)
+    if len(tokens) > room:
+        log.logger.warning(f"NOTE: {name} reads {room} tokens of a text, got {len(tokens)}: the end is cut off")
+    unknown = sum(text_encoder.spell(token) == UNKNOWN for token in tokens)
+    if unknown:
+        log.logger.warning(
+            f"NOTE: {name} does not know {unknown} of the {len(tokens)} words of the text, which are all one to it"
+        )
 
 
 def _write_picture(path: Path, picture: Image.Image) -> None:
