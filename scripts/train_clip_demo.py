@@ -272,7 +272,9 @@ def count_parameters(towers: Towers) -> str:
 
 def flags_of(options: Options) -> str:
     """Return the flags that the file's bytes depend on."""
-    names = ("seed", "views_per_house", "iters", "batch_size", "precision", "threads")
+    names = ["seed", "views_per_house", "iters", "batch_size", "precision", "threads"]
+    # Named where they are given only: the file of this package has none of them, and its bytes are to come again.
+    names += [name for name in ("lr", "weight_decay") if getattr(options, name) != getattr(Options(), name)]
     return " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
 
 

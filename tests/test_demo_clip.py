@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +78,15 @@ def test_the_file_says_how_it_was_made():
         about = json.loads(file.metadata()[METADATA_KEY])
     assert about["made_by"].startswith("scripts/train_clip_demo.py --seed 0 ")
     assert about["trained_on"] == "the demo world of seed 0, houses 0 to 39"
+
+
+def test_a_file_names_every_flag_that_it_depends_on():
+    script = runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "train_clip_demo.py"))
+    flags_of, options = script["flags_of"], script["Options"]
+    with safe_open(WEIGHTS, "pt") as file:
+        about = json.loads(file.metadata()[METADATA_KEY])
+    assert about["made_by"] == f"scripts/train_clip_demo.py {flags_of(options())}"
+    assert flags_of(options(lr=1e-3, weight_decay=0.2)) == f"{flags_of(options())} --lr 0.001 --weight-decay 0.2"
 
 
 def test_random_towers_differ_from_learned_ones_and_know_the_same_words(image, text):

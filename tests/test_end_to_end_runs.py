@@ -93,6 +93,45 @@ def test_a_follower_cannot_begin_with_one_of_other_words(world):
         world.train("--no-blind", "--start", str(other), name="begun")
 
 
+def never(*_):
+    raise AssertionError("nothing is rendered for a run that is refused")
+
+
+def test_a_start_of_another_width_is_refused_before_anything_is_rendered(world, monkeypatch):
+    other = world.train("--no-blind", name="toy_features")  # toy_world.WIDTH, not the 24 of the tower
+    monkeypatch.setattr("vln_clip.job.open_views", never)
+    with pytest.raises(InputError, match=r"--start must be a follower that sees features of width 24 as tower:.* has"):
+        world.train(*FLAGS, "--start", str(other), features=world.tower, name="begun_wide")
+
+
+def test_a_start_must_be_a_follower_that_reads_alike(world):
+    other = world.train("--no-blind", "--bt", name="with_speaker")
+    with pytest.raises(InputError, match=r"--start must be a follower, got .*last of stage 'speaker'"):
+        world.train("--start", str(other / "checkpoints" / "speaker" / "last"), name="begun_speaking")
+    with pytest.raises(
+        InputError,
+        match=r"reads with clip_demo frozen as this run does, got .*, which reads with word vectors of its own",
+    ):
+        world.train("--start", str(other), "--text-encoder", "clip_demo", name="begun_reading")
+
+
+def test_a_start_that_learned_from_other_features_is_told(world, caplog):
+    words = ("--no-blind", "--iters", "1", "--start")
+    own = world.finished / "checkpoints" / "follower" / "best_val_unseen"
+    world.train(*words, str(world.finished), features=world.tower, name="without_its_encoder")
+    told = caplog.text
+    caplog.clear()
+    assert (
+        f"NOTE: --start: {own} has learned from {world.tower} trained end to end, this run sees {world.tower};" in told
+    )
+    assert f"its own encoder is --features tower:{own / 'encoder.safetensors'}" in told
+    world.train(*words, str(world.finished), features=f"tower:{own / 'encoder.safetensors'}", name="with_its_encoder")
+    world.train(
+        *words, str(world.runs / "with_its_encoder"), features=f"tower:{own / 'encoder.safetensors'}", name="on"
+    )
+    assert "NOTE: --start" not in caplog.text
+
+
 class StoppedError(Exception):
     pass
 

@@ -12,7 +12,8 @@ from PIL import Image
 from tests.test_bad_input import refused
 from tests.tiny_clip import NAME, TEXT, save_as, stand_in, whole
 from vln_clip import explain, log
-from vln_clip.encoders import clip
+from vln_clip.encoders import clip, create_encoder
+from vln_clip.encoders.tower_files import save_tower
 from vln_clip.viewer.heatsheet import Panel, _caption, draw_heatsheet, overlay
 from vln_clip.viewer.lettering import Letters, default_font
 
@@ -118,6 +119,14 @@ def test_a_text_beyond_the_context_is_told(towers, picture, tmp_path, capsys):
     assert f"NOTE: {NAME} reads 75 tokens of a text, got 80" in capsys.readouterr().err
 
 
+def test_words_that_the_encoder_does_not_know_are_told(picture, tmp_path, capsys):
+    words = ["--encoder", "clip_demo", "--out", tmp_path / "s.png"]
+    run(picture, "a red zebra, xylophone", *words)  # five words, the comma is one
+    assert "NOTE: clip_demo does not know 2 of the 5 words of the text" in capsys.readouterr().err
+    run(picture, "a red door", *words)
+    assert "NOTE" not in capsys.readouterr().err
+
+
 def test_heat_takes_the_colors_of_jet():
     # OpenCV's JET begins at (0, 0, 128) and ends at (128, 0, 0). A picture of one color adds nothing; the largest
     # channel, 128, becomes 255. What is not seen is 45 % of its mean: 0.45 · 100 = 45.
@@ -136,6 +145,8 @@ def test_a_sheet_grows_with_its_panels_and_texts():
     one, three = (draw_heatsheet("a door", [panel] * number) for number in (1, 3))
     assert three.width - one.width == 2 * (400 + 14)
     assert draw_heatsheet("a door " * 40, [panel]).height > one.height
+    # Six lines of 21 px, 1.35 of that each, stand above: 5 more than of a short text.
+    assert draw_heatsheet("a door " * 40_000, [panel]).height == one.height + round(6 * 28.35) - round(28.35)
     assert np.asarray(one)[200, 200].tolist() == [0, 0, 0]
 
 
@@ -164,6 +175,10 @@ BAD = [
     (["{picture}", "a door", "--encoder", NAME, "--weights", "{picture}"], "weights must be safetensors, .*house.png"),
     (["{picture}", "a door", "--encoder", NAME, "--weights", "{missing}"], "must be a file, got .*does not exist"),
     (["{picture}", "a door", "--encoder", "clip_rn101"], "the weights of clip_rn101 must be on this machine"),
+    (["{picture}", "a door", "--encoder", "clip_demo", "--encoder", "clip_rn101"], "weights of clip_rn101 must be"),
+    (["{picture}", "a door", "--encoder", "tower:{mean}"], "that pools as it did .* got 'tower:.* which averages"),
+    (["{picture}", "a door", "--encoder", "tower:{folder}"], "must name a tower file, got .* which is a folder"),
+    (["{picture}", "a door", "--encoder", "tower:"], r"encoder must be one of .*, tower:PATH, got 'tower:'"),
     (["{picture}", "a door", "--encoder", NAME, "--encoder", VIT, "--weights", "x.pt"], "--weights must be NAME=FILE"),
     (["{picture}", "a door", "--encoder", NAME, "--weights", "a", "--weights", "b"], "must name one file per encoder"),
     (["{picture}", "a door", "--encoder", NAME, "--weights", "a", "--random-weights"], "one of --weights and --random"),
@@ -182,7 +197,8 @@ def test_bad_input_is_told_in_one_sentence(towers, picture, tmp_path, monkeypatc
     (tmp_path / "truncated.png").write_bytes(picture.read_bytes()[:4000])
     Image.new("RGB", (101, 1)).save(tmp_path / "long.png")
     places = {name: tmp_path / f"{name}.png" for name in ("missing", "truncated", "long")}
-    places |= {"picture": picture, "folder": tmp_path, "vit": towers[VIT][0]}
+    mean = save_tower(create_encoder("clip_demo"), tmp_path / "mean.safetensors", pooling="mean")
+    places |= {"picture": picture, "folder": tmp_path, "vit": towers[VIT][0], "mean": mean}
     argv = [word.format(**places) for word in words]
     if "--out" not in argv:
         argv += ["--out", str(tmp_path / "out" / "sheet.png")]

@@ -30,6 +30,7 @@ PROGRAMS |= {
     "trained",
     "trained_tower",
     "end_to_end",
+    "start",
     "explain",
     "verbs",
 }

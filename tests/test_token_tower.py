@@ -1,10 +1,12 @@
 """CLIP's text encoder as a reader of tokens: its states, pieces of long texts, what is kept of them, bad input."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.test_follower import SMALL, learner
 from tests.test_speaker import back_translation
@@ -15,6 +17,7 @@ from vln_clip import recipe
 from vln_clip.agents.follower import Follower
 from vln_clip.context import without_instruction
 from vln_clip.encoders import create_text_encoder
+from vln_clip.encoders.demo_clip import METADATA_KEY, WEIGHTS, make_text_tower, read_words
 from vln_clip.encoders.token_tower import TokenTower
 from vln_clip.errors import InputError
 from vln_clip.rollout import roll_out, teacher_forced
@@ -238,6 +241,21 @@ def test_every_vqa_model_reads_states_and_trains_the_tower(reader, learning, nam
     assert len(groups[1]["params"]) == len(tower)
     with pytest.raises(ValueError, match=r"tokens must be \(B, L, D\) with L at least 1, got \(3, "):
         frozen(tokens, grid)
+
+
+def test_words_of_another_list_are_other_tokens(tmp_path):
+    readers = [TokenReader(make_text_tower(words), trained=True) for words in (["door", "red"], ["red", "sofa"])]
+    assert [reader.encode("red", 9)[1] for reader in readers] == [3, 2]  # the second and the first word, plus 1
+    assert readers[0].digest != readers[1].digest  # under which tables of tokens are kept
+    with pytest.raises(InputError, match=r"must have the words of clip_demo as this package has .* from runs/x"):
+        reader_of(readers[0].to_json(), TextEncoderConfig("clip_demo"), CPU, Path("runs/x"))
+    path = tmp_path / "other.safetensors"
+    save_file(load_file(WEIGHTS), path, {METADATA_KEY: json.dumps({"words": read_words(WEIGHTS)[::-1]})})
+    assert open_reader(TextEncoderConfig("clip_demo", path), CPU).weights.startswith("other.safetensors")
+    with pytest.raises(InputError, match=r"must have the words of clip_demo .* from .*other\.safetensors; leave"):
+        open_reader(TextEncoderConfig("clip_demo", path, train_text_encoder=True), CPU)
+    own = open_reader(TextEncoderConfig("clip_demo", train_text_encoder=True), CPU)
+    assert reader_of(own.to_json(), TextEncoderConfig("clip_demo"), CPU, Path("runs/x")).digest == own.digest
 
 
 def test_tokens_are_spelled_for_people(reader):

@@ -17,6 +17,7 @@ from tests.toy_skyboxes import write_skyboxes
 from tests.toy_world import use_world
 from vln_clip import extract
 from vln_clip.encoders import create_encoder, create_text_encoder, pooled_width
+from vln_clip.encoders.demo_clip import WEIGHTS, make_text_tower, read_words
 from vln_clip.encoders.tower_files import read_tower_header, save_tower, tower_digest
 from vln_clip.errors import InputError
 from vln_clip.features import find_store
@@ -114,6 +115,15 @@ def test_a_file_may_hold_the_text_tower_too(tmp_path, monkeypatch):
     assert found.logit_scale == pytest.approx(42.0, rel=1e-6)
     with pytest.raises(InputError, match="must hold a text tower too, got an image tower alone"):
         create_text_encoder(f"tower:{alone}")
+
+
+def test_a_text_tower_with_other_words_is_not_saved(tmp_path):
+    words = list(read_words(WEIGHTS))
+    image, path = create_encoder("clip_demo", False), tmp_path / "t.safetensors"
+    with pytest.raises(InputError, match="needs a text tower with the words of clip_demo as this package has them"):
+        save_tower(image, path, text=make_text_tower(words[::-1]))
+    assert not path.exists()
+    save_tower(image, path, text=make_text_tower(words))
 
 
 def test_a_network_without_texts_has_no_text_tower(tmp_path):

@@ -66,7 +66,6 @@ def open_views(settings: TrainConfig, data: Path, tables: NavTables, device: tor
         InputError: there is no such encoder or it has no weights, or the pictures are not on this machine.
     """
     c = settings.encoder
-    require_encoder(settings.features)
     panoramas = _panoramas(data, tables)
     encoder = create_encoder(settings.features, True, device)
     if not encoder.trainable:

@@ -104,23 +104,25 @@ def main(argv: list[str] | None = None) -> None:
     config = tyro.cli(ExplainConfig, args=argv, prog="python -m vln_clip.explain")
     check(config)
     from vln_clip.devices import pick_device  # with it comes PyTorch, which --help and mistakes need not wait for
-    from vln_clip.encoders.table import require_text_tower
+    from vln_clip.encoders.table import require_comparable
     from vln_clip.viewer.heatsheet import Panel, draw_heatsheet, overlay
 
     for name in config.encoder:
-        require_text_tower(name)
+        require_comparable(name)
     files, device = weights_of(config), pick_device(config.device)
     picture = read_picture(config.image)
-    panels = [Panel(picture, ("picture",))]
+    panels, cells = [Panel(picture, ("picture",))], []
     for name in config.encoder:
         found = explain_with(*load(name, files.get(name), config.random_weights, device), picture, config.text)
         log.logger.info(found.sentence)
-        heat = overlay(picture, found.heat, found.seen)
-        panels.append(Panel(heat, found.caption(config.random_weights)))
-        _write_picture(config.beside(name, ".png"), Image.fromarray(heat))
+        panels.append(Panel(overlay(picture, found.heat, found.seen), found.caption(config.random_weights)))
+        cells.append(found.cells)
+    sheet = draw_heatsheet(config.text, panels, config.font)
+    for name, panel, own in zip(config.encoder, panels[1:], cells, strict=True):  # now that no encoder was refused
+        _write_picture(config.beside(name, ".png"), Image.fromarray(panel.picture))
         if config.save_map:
-            write_drawn(config.beside(name, ".npy"), functools.partial(np.save, arr=found.cells))
-    _write_picture(config.sheet, draw_heatsheet(config.text, panels, config.font))
+            write_drawn(config.beside(name, ".npy"), functools.partial(np.save, arr=own))
+    _write_picture(config.sheet, sheet)
     log.logger.info("wrote %s, and the heat of each encoder to %s", config.sheet, config.beside("ENCODER", ".png"))
 
 
@@ -214,9 +216,7 @@ def explain_with(encoder: "Encoder", text_encoder: "TextEncoder", picture: np.nd
 
     from vln_clip.encoders.relevance import covered_part, over_picture, relevance
 
-    room, length = text_encoder.context_length - 2, len(text_encoder.words(text))
-    if length > room:
-        log.logger.warning(f"NOTE: {encoder.name} reads {room} tokens of a text, got {length}: the end is cut off")
+    _tell_what_is_not_read(text_encoder, text)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
     device = next(encoder.parameters()).device
     images = encoder.transform.scale(encoder.transform.fit(pixels).to(device))
@@ -229,6 +229,20 @@ def explain_with(encoder: "Encoder", text_encoder: "TextEncoder", picture: np.nd
     heat, seen = over_picture(maps, encoder.transform, size, size, covered_part(encoder, cells))
     method = "attention rollout" if encoder.num_blocks else "Grad-CAM"
     return Explained(encoder.name, method, maps[0].numpy(), heat[0].numpy(), seen.numpy(), float(cosines[0]))
+
+
+def _tell_what_is_not_read(text_encoder: "TextEncoder", text: str) -> None:
+    """Warn of a text whose end is cut off, or of words that an encoder with a list of words does not know."""
+    from vln_clip.encoders.demo_clip import UNKNOWN
+
+    name, room, tokens = text_encoder.name, text_encoder.context_length - 2, text_encoder.words(text)
+    if len(tokens) > room:
+        log.logger.warning(f"NOTE: {name} reads {room} tokens of a text, got {len(tokens)}: the end is cut off")
+    unknown = sum(text_encoder.spell(token) == UNKNOWN for token in tokens)
+    if unknown:
+        log.logger.warning(
+            f"NOTE: {name} does not know {unknown} of the {len(tokens)} words of the text, which are all one to it"
+        )
 
 
 def _write_picture(path: Path, picture: Image.Image) -> None:

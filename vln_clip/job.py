@@ -10,7 +10,8 @@ import torch
 from vln_clip import checkpoint, devices, log, setting
 from vln_clip.checkpoint import Checkpoint
 from vln_clip.config import TrainConfig
-from vln_clip.end_to_end import open_views
+from vln_clip.encoders import pooled_width
+from vln_clip.end_to_end import open_views, require_encoder
 from vln_clip.envs import paths
 from vln_clip.envs.episodes import EpisodeTable
 from vln_clip.envs.navigation import Navigation
@@ -18,7 +19,8 @@ from vln_clip.features import features_used
 from vln_clip.features.encoded import EncodedViews
 from vln_clip.ranks import Ranks
 from vln_clip.run import Run, describe_start
-from vln_clip.setting import TRAIN, UNSEEN, Setting
+from vln_clip.setting import TRAIN, UNSEEN, Setting, find_checkpoint
+from vln_clip.start import require_start, require_width
 from vln_clip.tasks.metrics import NDTW, SUCCESS_RATE
 from vln_clip.token_reader import open_reader
 
@@ -126,6 +128,8 @@ def open_job(settings: TrainConfig, run: Run[TrainConfig]) -> Job:
         train=settings.train,
         reader=reader,
     )
+    if settings.start is not None:
+        require_start(settings.start, data)
     job = _end_to_end_job(settings, run, data) if settings.encoder.train_encoder else _job(settings, run, data)
     describe_start(settings, device, job.features)
     if run.ranks.world > 1:
@@ -151,6 +155,11 @@ def _job(settings: TrainConfig, run: Run[TrainConfig], data: Setting) -> Job:
 
 def _end_to_end_job(settings: TrainConfig, run: Run[TrainConfig], data: Setting) -> Job:
     """Open the world with features of an encoder that is trained."""
+    require_encoder(settings.features)
+    if settings.start is not None:  # rendering all views takes long
+        folder = find_checkpoint(settings.start)
+        width = pooled_width(settings.features)
+        require_width(folder, checkpoint.load(folder).header, settings.features, width)
     views = open_views(settings, data.data, data.tables, data.device)
     world = data.seen_by(views, settings.simulator, settings.cross_check, **rewards(settings))
     return Job(settings, run, data, world, f"{settings.features} trained end to end", [views.encoder.weights], views)

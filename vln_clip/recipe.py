@@ -19,7 +19,6 @@ from vln_clip.devices import product_type
 from vln_clip.divergence import Watch
 from vln_clip.end_to_end import with_encoder
 from vln_clip.envs.navigation import Navigation
-from vln_clip.errors import InputError
 from vln_clip.job import Job, Unlabelled, criteria, open_job, pre_explored_paths, rewards
 from vln_clip.results import (
     BACK_TRANSLATED,
@@ -33,6 +32,7 @@ from vln_clip.sampler import ShuffledSampler
 from vln_clip.session import computing, save_results, train_stages
 from vln_clip.setting import TRAIN, build_follower, build_speaker, find_checkpoint
 from vln_clip.stage import Best, Stage
+from vln_clip.start import require_width, tell_other_features
 from vln_clip.trained_tower import describe_encoder, follower_weights, joint_model
 from vln_clip.validation import FollowerValidation, SpeakerValidation, validation_splits
 
@@ -111,13 +111,10 @@ def label_stage(job: Job, name: str, world: Navigation) -> Stage:
 
 
 def begin_with(follower: Follower, folder: Path, job: Job) -> None:
-    """Give a follower the weights of a checkpoint, which must know the same words."""
-    saved = checkpoint.load(folder)
-    if saved.header.get("words") != job.setting.vocabulary.to_json():
-        raise InputError(
-            f"--start must be a follower that knows the words of {job.config.dataset}, got {folder}, which has others; "
-            "start from one that was trained on this data set"
-        )
+    """Give a follower the weights of a checkpoint that ``require_start`` has let pass."""
+    saved, features = checkpoint.load(folder), job.config.features
+    require_width(folder, saved.header, features, job.world.bank.width)
+    tell_other_features(folder, saved.header, features, job.fingerprints)
     checkpoint.restore_weights(follower, follower_weights(saved), folder)
     seen, iteration = saved.header.get("features"), saved.header.get("iteration")
     log.logger.info("the follower begins with %s (features %s, iteration %s)", folder, seen, iteration)

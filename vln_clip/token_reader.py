@@ -51,7 +51,7 @@ class TokenReader:
 
         self.name, self.trained, self.weights = encoder.name, trained, encoder.weights
         self.tower: TokenTower = TokenTower(encoder).requires_grad_(trained).eval()
-        self._spell = encoder.spell
+        self._spell, self._word_list = encoder.spell, encoder.word_list
 
         def tokens_of(piece: str) -> tuple[int, ...]:
             return tuple(token + 1 for token in encoder.words(piece))
@@ -71,7 +71,8 @@ class TokenReader:
     @property
     def digest(self) -> str:
         """Return a hash of all that ``encode`` depends on."""
-        return hashlib.sha256(f"tokens of {self.name}, plus 1".encode()).hexdigest()
+        words = "".join(f"\n{word}" for word in self._word_list)  # files of one encoder may have others
+        return hashlib.sha256(f"tokens of {self.name}, plus 1{words}".encode()).hexdigest()
 
     @property
     def empty(self) -> Tensor:
@@ -147,7 +148,8 @@ class TokenReader:
 
     def to_json(self) -> dict[str, Any]:
         """Return what checkpoints hold of it."""
-        return {"encoder": self.name, "weights": self.weights, "width": self.width, "trained": self.trained}
+        told = {"encoder": self.name, "weights": self.weights, "width": self.width, "trained": self.trained}
+        return told | {"tokens": self.digest}
 
 
 def open_reader(config: TextEncoderConfig, device: torch.device) -> TokenReader | None:
@@ -159,7 +161,10 @@ def open_reader(config: TextEncoderConfig, device: torch.device) -> TokenReader 
     if config.text_encoder is None:
         return None
     pretrained = True if config.text_weights is None else Path(config.text_weights)
-    return _make(config.text_encoder, pretrained, config.train_text_encoder, device)
+    made = _make(config.text_encoder, pretrained, config.train_text_encoder, device)
+    if made.trained and pretrained is not True:
+        _require_own_words(made.digest, config.text_encoder, device, str(pretrained))
+    return made
 
 
 def reader_of(saved: object, config: TextEncoderConfig, device: torch.device, source: Path) -> TokenReader | None:
@@ -178,8 +183,8 @@ def reader_of(saved: object, config: TextEncoderConfig, device: torch.device, so
         return None
     if not isinstance(saved, dict) or any(key not in saved for key in _HEADER):
         raise InputError(f"{source}: text_encoder must have {', '.join(_HEADER)}, got {saved!r:.100}")
-    if saved["trained"]:  # the checkpoint holds its weights
-        return _make(saved["encoder"], False, True, device)
+    if saved["trained"]:  # the checkpoint holds its weights, but no list of words
+        return _require_own_words(saved.get("tokens"), saved["encoder"], device, str(source))
     found = open_reader(config, device)
     if found is None or found.weights != saved["weights"]:
         got = "none" if found is None else f"{found.name} {found.weights}"
@@ -188,6 +193,20 @@ def reader_of(saved: object, config: TextEncoderConfig, device: torch.device, so
             "bring the old weights back"
         )
     return found
+
+
+def _require_own_words(digest: str | None, name: str, device: torch.device, source: str) -> TokenReader:
+    """Return a random reader to be trained; ``InputError`` unless its tokens are those of a digest.
+
+    Older checkpoints have none.
+    """
+    own = _make(name, False, True, device)
+    if digest not in (None, own.digest):
+        raise InputError(
+            f"a text encoder that is trained must have the words of {name} as this package has them, for checkpoints "
+            f"hold none, got others from {source}; leave --text-weights or --train-text-encoder out"
+        )
+    return own
 
 
 def _make(name: str, pretrained: bool | Path, trained: bool, device: torch.device) -> TokenReader:

@@ -135,6 +135,16 @@ def require_text_tower(name: str, what: str = "comparing texts with images") -> 
         )
 
 
+def require_comparable(name: str) -> None:
+    """Raise ``InputError`` where an encoder has no text tower, or one whose vectors lie elsewhere than its images'."""
+    require_text_tower(name)
+    if is_tower(name) and read_tower_header(tower_path(name)).pooling == "mean":
+        raise InputError(
+            f"comparing texts with images needs a tower that pools as it did with its texts, got {name!r} which "
+            "averages its map; save it with pooling='own'"
+        )
+
+
 def _row(name: str) -> str:
     """Return the factory of a name."""
     check_name(name)

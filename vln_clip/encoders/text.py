@@ -96,6 +96,11 @@ class TextEncoder(nn.Module):
         """Return the token behind every text."""
         return int(self._tokenizer.eot_token_id)
 
+    @property
+    def word_list(self) -> tuple[str, ...]:
+        """Return the words that tokens number; none where tokens are CLIP's byte pairs."""
+        return tuple(getattr(self._tokenizer, "words", ()))
+
     def spell(self, token: int) -> str:
         """Return a token of ``words`` as text; parts of a character become ``\ufffd``."""
         return self._tokenizer.decode([token]).strip()

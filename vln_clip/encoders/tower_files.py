@@ -111,13 +111,15 @@ def save_tower(
         The path.
 
     Raises:
-        InputError: the encoder has no weights, some are not finite, or the file cannot be written.
+        InputError: the encoder has no weights, some are not finite, the text tower has a list of words of its own, or
+            the file cannot be written.
     """
     if not encoder.trainable:
         raise InputError(f"a tower file needs an encoder with weights, got {encoder.name} which is a fixed function")
     kept: Pooling = pooling or pooling_of(encoder)
     tensors = dict(network_of(encoder).state_dict())
     if text is not None:
+        _require_own_words(text, architecture_of(encoder))
         tensors |= {f"{_TEXT}{name}": value for name, value in text.tower.state_dict().items()}
         tensors[_SCALE] = torch.tensor(text.logit_scale).log()
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -128,6 +130,17 @@ def save_tower(
     header = TowerHeader(name, kept, encoder.weights, note, _digest(name, kept, tensors))
     files.save_safetensors(Path(path), tensors, {_ENTRY: json.dumps(asdict(header), sort_keys=True)})
     return Path(path)
+
+
+def _require_own_words(text: "TextEncoder", architecture: str) -> None:
+    """Raise ``InputError`` where a file, which holds no words, would be read with others than the tower knows."""
+    from vln_clip.encoders.table import create_text_encoder
+
+    if text.word_list and text.word_list != create_text_encoder(architecture, False).word_list:
+        raise InputError(
+            f"a tower file needs a text tower with the words of {architecture} as this package has them, got "
+            f"{text.weights} with others; save the image tower alone"
+        )
 
 
 def tower_digest(encoder: Encoder) -> str:
@@ -158,7 +171,8 @@ def pooled_by(encoder: Encoder, pooling: Pooling) -> Encoder:
 
 def is_tower(name: str) -> bool:
     """Return whether a name is ``tower:PATH``."""
-    return name.partition(":")[0] == PREFIX and name != PREFIX
+    prefix, _, path = name.partition(":")
+    return prefix == PREFIX and path != ""
 
 
 def tower_path(name: str) -> Path:
@@ -173,7 +187,8 @@ def read_tower_header(path: Path) -> TowerHeader:
         InputError: the file is missing, damaged or no tower.
     """
     if not path.is_file():
-        raise InputError(f"{PREFIX}:PATH must name a tower file, got {path} which does not exist")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{PREFIX}:PATH must name a tower file, got {path} which {found}")
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             return _parse((opened.metadata() or {})[_ENTRY])

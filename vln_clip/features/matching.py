@@ -18,7 +18,7 @@ from torch import Tensor
 from vln_clip import log
 from vln_clip.devices import pick_device
 from vln_clip.encoders import Encoder, Preprocess, create_encoder, create_text_encoder
-from vln_clip.encoders.table import require_text_tower
+from vln_clip.encoders.table import require_comparable
 from vln_clip.errors import InputError
 from vln_clip.features.extraction import Options, Precision
 from vln_clip.features.images import ImageFile, check_images, list_images, read_rgb
@@ -82,7 +82,7 @@ class Matcher:
         Raises:
             InputError: no text tower, or no weights.
         """
-        require_text_tower(config.features)
+        require_comparable(config.features)
         device = pick_device(config.device)
         pretrained: bool | Path = config.weights or not config.random_weights
         if config.random_weights:

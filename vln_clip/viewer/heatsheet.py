@@ -12,6 +12,7 @@ from vln_clip.viewer.pens import INK, PALE, PAPER
 
 _PANEL_PX, _MARGIN_PX, _GAP_PX = 400, 16, 14
 _TITLE_PX, _CAPTION_PX = 21.0, 16.0
+_TITLE_LINES = 6  # of a text: no encoder reads more than some of them
 _UNSEEN = 0.45  # brightness of what an encoder does not see
 
 
@@ -59,7 +60,8 @@ def draw_heatsheet(text: str, panels: Sequence[Panel], font: Path | None = None)
     """Draw pictures of one size beside each other, the text above and captions below.
 
     Args:
-        text: what is explained; left out, with a warning, where no font has its letters.
+        text: what is explained, its first lines where it is long; left out, with a warning, where no font has its
+            letters.
         panels: from left to right.
         font: taken for the text where it has its letters (``--font``).
     """
@@ -73,7 +75,7 @@ def draw_heatsheet(text: str, panels: Sequence[Panel], font: Path | None = None)
     captions = [_caption(panel, small, column) for panel in panels]
     file = find_font(text, font)
     large = Letters(file or default_font(), _TITLE_PX)
-    title = wrap(f"“{text}”", large, total) if file else []
+    title = _title(text, large, total) if file else []
     top = _MARGIN_PX + round(len(title) * line_height(_TITLE_PX)) + (_GAP_PX if title else 0)
     below = round(max(map(len, captions)) * line_height(_CAPTION_PX))
     sheet = Image.new("RGB", (total + 2 * _MARGIN_PX, top + size[1] + _GAP_PX + below + _MARGIN_PX), PAPER)
@@ -88,6 +90,13 @@ def draw_heatsheet(text: str, panels: Sequence[Panel], font: Path | None = None)
             y = top + size[1] + _GAP_PX / 2 + (row + 0.78) * line_height(_CAPTION_PX)
             small.draw(pen, (left, y), line, PALE if which else INK)
     return sheet
+
+
+def _title(text: str, letters: Letters, width: float) -> list[str]:
+    """Break a text in quotes into lines, few of them."""
+    most = round(_TITLE_LINES * width)  # letters are wider than a pixel: what is beyond is not even measured
+    lines = wrap(f"“{text[:most]}”", letters, width)
+    return lines if len(lines) <= _TITLE_LINES else [*lines[: _TITLE_LINES - 1], "…"]
 
 
 def _caption(panel: Panel, letters: Letters, width: float) -> list[tuple[str, int]]:
