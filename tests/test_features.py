@@ -199,6 +199,15 @@ def test_names_are_looked_for_in_files_then_data_then_cache(tmp_path):
     assert find_store(str(given), data, cache, "demo").header.weights == "mine"
 
 
+def test_features_of_packaged_weights_are_made_anew_when_these_are_trained_anew(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    make_store(cached_path("clip_demo", cache, "demo"), weights="packaged")
+    assert find_store("clip_demo", tmp_path, cache, "demo").header.weights == "packaged"
+    (tmp_path / "other.safetensors").write_bytes(b"other weights")
+    monkeypatch.setattr("vln_clip.encoders.demo_clip.WEIGHTS", tmp_path / "other.safetensors")
+    assert find_store("clip_demo", tmp_path, cache, "demo") is None
+
+
 def test_public_tsv_is_converted_into_the_cache_once(tmp_path):
     data, cache = tmp_path / "data", tmp_path / "cache"
     write_tsv(data / "features" / "CLIP-ResNet-50x4-views.tsv", make_rows())

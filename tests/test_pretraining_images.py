@@ -13,6 +13,7 @@ from tests import toy_pairs
 from vln_clip.errors import InputError
 from vln_clip.features.images import read_rgb
 from vln_clip.tasks.pretraining import image_sizes
+from vln_clip.tasks.pretraining import images as image_files
 from vln_clip.tasks.pretraining.images import ImageFiles
 from vln_clip.tasks.pretraining.pieces import WordPieces
 from vln_clip.tasks.pretraining.places import ImagePlaces
@@ -148,6 +149,19 @@ def test_sizes_are_read_once_and_again_where_a_file_changes(folder, monkeypatch)
     opened.clear()
     assert open_files(folder).orientation.tolist() == [1, 1, 1, 0, 1, 1]
     assert len(opened) == 6
+
+
+@pytest.mark.parametrize("room", [6 * 3 * 16 * 24, 6 * 3 * 16 * 24 - 1])
+def test_images_are_decoded_once_where_all_of_them_can_be_kept(folder, monkeypatch, room):
+    monkeypatch.setattr(image_files, "KEPT_BYTES", room)
+    decoded, read = [], ImageFiles._read
+    monkeypatch.setattr(ImageFiles, "_read", lambda self, row, into: (decoded.append(row), read(self, row, into))[1])
+    files = open_files(folder)
+    first = files.read(torch.tensor([1, 2, 1]))
+    again = files.read(torch.tensor([5, 2, 1]))
+    assert (again[1:] == first[:2].flip(0)).all()
+    np.testing.assert_array_equal(again[0], SMALL.fit(read_rgb(folder / f"{KEYS[5]}.jpg")))
+    assert sorted(decoded) == ([1, 2, 5] if room == 6 * 3 * 16 * 24 else [1, 1, 1, 2, 2, 5])
 
 
 def test_images_are_decoded_in_threads(folder, monkeypatch):

@@ -15,6 +15,8 @@ from vln_clip.tasks.pretraining.image_sizes import read_sizes
 from vln_clip.tasks.pretraining.places import LOOSE, ImagePlaces, find_files, read_part
 from vln_clip.tasks.pretraining.vision import NAMES, CanvasSize
 
+KEPT_BYTES = 128 << 20  # where all images of a table fit into it, as a small set's do, each is decoded once
+
 
 class ImageFiles:
     """The images of a table, read when they are asked for.
@@ -52,6 +54,10 @@ class ImageFiles:
         self._pool = ThreadPoolExecutor(max(1, workers), "images")
         sizes = read_sizes(places, self._path, self._pool)  # (I, 2)
         self.orientation = torch.from_numpy(self._orientations(sizes))
+        size_bytes = 3 * canvas.short_px * canvas.long_px
+        keeps = len(self) * size_bytes <= KEPT_BYTES
+        self._kept = np.empty((len(self), size_bytes), np.uint8) if keeps else None
+        self._is_kept = np.zeros(len(self), bool)
 
     def __len__(self) -> int:
         return len(self._places.keys)
@@ -75,10 +81,23 @@ class ImageFiles:
                 f"{NAMES[kinds[other]]} {self.name(numbers[other])}; draw batches group by group (GroupedSampler)"
             )
         shape = self.canvas.shape(kinds[0] if kinds else 0)
+        if self._kept is not None:
+            return torch.from_numpy(self._keep(numbers, shape).reshape(-1, 3, *shape))
         images = np.empty((len(numbers), 3, *shape), np.uint8)
+        self._read_all(numbers, images)
+        return torch.from_numpy(images)
+
+    def _keep(self, numbers: list[int], shape: tuple[int, int]) -> np.ndarray:
+        """Decode those images of some rows that were not asked for before, and return all, (B, 3 H W)."""
+        assert self._kept is not None
+        new = [row for row in dict.fromkeys(numbers) if not self._is_kept[row]]
+        self._read_all(new, [self._kept[row].reshape(3, *shape) for row in new])
+        self._is_kept[new] = True
+        return self._kept[numbers]
+
+    def _read_all(self, numbers: list[int], images: Sequence[np.ndarray] | np.ndarray) -> None:
         for _ in self._pool.map(self._read, numbers, images):
             pass
-        return torch.from_numpy(images)
 
     def _read(self, row: int, into: np.ndarray) -> None:
         """Decode one image into (3, H, W)."""

@@ -1,8 +1,10 @@
 """Questions and hypotheses in word pieces, with the labels that fine-tuning learns: VQA, GQA and SNLI-VE alike."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -68,6 +70,15 @@ class LabelTable(QuestionTable):
     def image_rows(self) -> Tensor:
         """Return the row of ``image_keys`` of each question, (N,) int64."""
         return self.image_index
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of the questions in their order, with the names of their images and their targets."""
+        digest = hashlib.sha256("\n".join(self.image_keys).encode())
+        assert isinstance(self.tokens, Tensor)  # word pieces; only tables of questions hold states
+        for column in (self.tokens, self.image_index, self.target_index, self.target_score):
+            digest.update(column.contiguous().numpy().data)
+        return digest.hexdigest()
 
     def images_of(self, rows: Tensor) -> Tensor:
         """Return the rows of the images of questions (B,), (B,) int64."""

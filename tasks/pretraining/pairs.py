@@ -3,13 +3,15 @@
 Axes: ``N`` pairs of the table, ``I`` images, ``B`` pairs of a batch, ``L`` word pieces, ``S`` scored answers of a pair.
 """
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vln_clip.tasks.pretraining.places import ImagePlaces
+from vln_clip.tasks.pretraining.places import ImagePlaces, Texts
 from vln_clip.tasks.pretraining.records import NO_ANSWER, PAD, PretrainingBatch
 
 MASKED, AS_MASK, AS_RANDOM = 0.15, 0.8, 0.1  # share of pieces that are masked, and of these what stands there then
@@ -64,6 +66,15 @@ class PairTable:
         arrays = [self.tokens, self.image, self.answer_end, self.answer_index, self.answer_score]
         arrays += [places.shard, places.offset, places.size_bytes]
         return sum(array.nbytes for array in arrays)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of the pairs in their order, with the names of their images."""
+        keys = self.places.keys
+        digest = hashlib.sha256(keys.content.data if isinstance(keys, Texts) else "".join(keys).encode())
+        for array in (self.tokens, self.image, self.answer_end, self.answer_index, self.answer_score):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> PretrainingBatch:
         """Make a batch of pairs: some texts exchanged, some pieces masked, one answer drawn.

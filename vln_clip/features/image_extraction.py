@@ -24,7 +24,7 @@ from vln_clip.features.extraction import Options, Precision, device_of
 from vln_clip.features.images import ImageFile, check_images, read_rgb
 from vln_clip.features.job import progress_of, tell_size
 from vln_clip.features.loading import in_processes, in_threads
-from vln_clip.features.locate import file_stem
+from vln_clip.features.locate import cache_stem
 from vln_clip.features.parts import IMAGES, Parts, share_of
 from vln_clip.features.pictures import joint_digest
 from vln_clip.features.pipeline import to_host
@@ -252,7 +252,7 @@ def image_grid_path(encoder: str, recipe: str, folders: Sequence[Path], cache: P
         cache: the cache folder.
     """
     digest = hashlib.sha256("\n".join(sorted(str(folder.resolve()) for folder in folders)).encode()).hexdigest()
-    return cache / "features" / f"images-{digest[:12]}" / f"{file_stem(encoder)}-{recipe}.grid"
+    return cache / "features" / f"images-{digest[:12]}" / f"{cache_stem(encoder)}-{recipe}.grid"
 
 
 def _stacked(images: list[Tensor], pinned: bool) -> Tensor:

@@ -50,6 +50,15 @@ def file_stem(name: str) -> str:
     return name.replace(":", "-").replace("/", "-")
 
 
+def cache_stem(name: str) -> str:
+    """Return ``file_stem`` for the cache, with a digest of weights that come with the package and may be made anew."""
+    if name != "clip_demo":
+        return file_stem(name)
+    from vln_clip.encoders.demo_clip import WEIGHTS  # imports open_clip
+
+    return f"{name}-{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]}"
+
+
 def find_store(name: str, data: Path, cache: Path, key: str) -> FeatureStore | None:
     """Open the features of one name where they are on this machine.
 
@@ -81,7 +90,7 @@ def find_store(name: str, data: Path, cache: Path, key: str) -> FeatureStore | N
 
 def cached_path(name: str, cache: Path, key: str) -> Path:
     """Return where the extracted features of one encoder belong in the cache."""
-    return cache / "features" / key / f"{file_stem(name)}{STORE_SUFFIX}"
+    return cache / "features" / key / f"{cache_stem(name)}{STORE_SUFFIX}"
 
 
 def dataset_key(dataset: str, data: Path) -> str:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vln_clip.pretrain.data import VilData
 from vln_clip.ranks import ALONE, Ranks
-from vln_clip.tasks.pretraining.labels import LabelTable
 from vln_clip.tasks.pretraining.models import Classifier
 from vln_clip.tasks.pretraining.sampler import in_order_by_group
 from vln_clip.tasks.vqa.accuracy import vqa_accuracy
+from vln_clip.tasks.vqa.table import best_answer
 
 BATCH_SIZE = 64
 
@@ -31,17 +31,19 @@ class Answerer:
     ranks: Ranks = ALONE
 
     @torch.inference_mode()
-    def choose(self, table: LabelTable, rows: Tensor | None = None) -> Tensor:
-        """Return the best label of rows, all or some.
+    def choose(self, task: str, split: str, rows: Tensor | None = None) -> Tensor:
+        """Return the best label of the rows of a split, all or some.
 
         Args:
-            table: of rows.
-            rows: (n,) int64 of it; None for all.
+            task: whose labels the model knows.
+            split: of it, N rows.
+            rows: (n,) int64 of them; None for all.
 
         Returns:
-            (N,) int64 over the whole table, -1 for the others; the same on all ranks.
+            (N,) int64 over the whole split, -1 for the others; the same on all ranks. ``<unk>`` is never chosen.
         """
         self.model.eval()
+        table, unknown = self.data.table(task, split), self.data.labels(task).unknown
         rows = torch.arange(len(table)) if rows is None else rows
         found = torch.full((len(table),), -1)
         groups = self.data.groups(table)[rows]
@@ -49,7 +51,7 @@ class Answerer:
             mine = rows[part]
             images = self.data.scale(self.data.read_images(table, mine))
             logits = self.model(table.tokens[mine].to(self.data.device), images)
-            found[mine] = logits.argmax(1).cpu()
+            found[mine] = best_answer(logits, unknown).cpu()
         for other in self.ranks.gather(found):
             chosen = other >= 0
             found[chosen] = other[chosen]
@@ -58,7 +60,7 @@ class Answerer:
     def labels(self, task: str, split: str) -> list[str]:
         """Return the label of every row of a split as text."""
         names = self.data.labels(task).answers
-        return [names[index] for index in self.choose(self.data.table(task, split)).tolist()]
+        return [names[index] for index in self.choose(task, split).tolist()]
 
 
 def score(data: VilData, task: str, split: str, labels: list[str]) -> dict[str, float]:

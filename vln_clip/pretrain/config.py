@@ -39,6 +39,8 @@ class PretrainConfig(RunConfig):
     """likewise of val"""
     image_folders: tuple[Path, ...] = ()
     """more folders of the images of pairs"""
+    convert_after_resize: bool = False
+    """convert pictures to RGB after resizing them, as the released code does; differs for palettes and transparency"""
     pretrain: bool = True
     """False only fine-tunes, from --init or without pre-training"""
     init: Path | None = None
@@ -129,7 +131,7 @@ PRESETS = {
         # Masked words and matching alone teach so short a run to read texts only, which answers undo but slowly.
         pretraining_iters=(0, 1_600),
         finetuning_iters=100,
-        eval_every=100,
+        eval_every=200,
         eval_rows=1_000,
     ),
 }

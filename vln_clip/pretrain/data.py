@@ -1,5 +1,7 @@
 """What a run of CLIP-ViL_p reads: pairs to pre-train on, texts with labels to fine-tune on, word pieces, images."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -114,8 +116,9 @@ class VilData:
         """Return the images that a table of this run is about; their sizes are read at the first time."""
         if id(table) not in self._images:
             places = table.places if isinstance(table, PairTable) else ImagePlaces.loose(table.image_keys)
-            canvas = CanvasSize(*self.config.sides_px)
-            self._images[id(table)] = ImageFiles(places, self._roots(table), canvas, default_workers(self.device))
+            canvas, workers = CanvasSize(*self.config.sides_px), default_workers(self.device)
+            after = self.config.convert_after_resize
+            self._images[id(table)] = ImageFiles(places, self._roots(table), canvas, workers, after)
         return self._images[id(table)]
 
     def groups(self, table: Table) -> Tensor:
@@ -180,11 +183,11 @@ class VilData:
         return table
 
     def fingerprint(self, task: str | None) -> dict[str, Any]:
-        """Return what must not change while a run goes on."""
-        found: dict[str, Any] = {"pieces": self.pieces.digest}
-        if task is None:
-            return found | {"pairs": len(self.pairs(TRAIN)), "answers": len(self.answers)}
-        return found | {"rows": len(self.table(task, TRAIN)), "labels": len(self.labels(task))}
+        """Return what must not change while a run goes on: the rows in their order, and what is chosen from."""
+        labels = (self.answers if task is None else self.labels(task)).answers
+        table = self.pairs(TRAIN) if task is None else self.table(task, TRAIN)
+        sha256 = hashlib.sha256(f"{table.digest} {json.dumps(labels)}".encode()).hexdigest()
+        return {"pieces": self.pieces.digest, "rows": len(table), "labels": len(labels), "sha256": sha256}
 
     def _files(self, row: TaskFiles, split: str) -> list[str]:
         """Return the names of the files of a split, in the data folder."""

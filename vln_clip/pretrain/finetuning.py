@@ -84,13 +84,13 @@ class Validation:
     """Scores a model on rows of val, the same ones every time."""
 
     def __init__(self, job: Job, task: str, answerer: Answerer) -> None:
-        self.answerer, self.table = answerer, job.data.table(task, VAL)
+        self.answerer, self.task, self.table = answerer, task, job.data.table(task, VAL)
         order = torch.randperm(len(self.table), generator=torch.Generator().manual_seed(job.seed("validation")))
         self.rows = order[: job.config.eval_rows].sort().values
 
     def __call__(self) -> dict[str, dict[str, float]]:
         """Return ``{split: {metric: value}}``."""
-        chosen = self.answerer.choose(self.table, self.rows)
+        chosen = self.answerer.choose(self.task, VAL, self.rows)
         return {VAL: {"accuracy": self.table.scores(self.rows, chosen[self.rows]).mean().item()}}
 
 

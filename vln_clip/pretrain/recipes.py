@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vln_clip.encoders.tower_files import is_tower, read_tower_header, tower_path
 from vln_clip.optimizers import JointOptimizer, make_group_optimizer
 from vln_clip.schedules import EpochSteps, Linear
 from vln_clip.tasks.pretraining.models import parameter_groups
@@ -105,7 +106,8 @@ DEMO = Recipes(
 
 
 def recipes_for(size: str, encoder: str) -> Recipes:
-    """Return the recipes of a size of model (``paper`` or ``demo``) with an encoder."""
+    """Return the recipes of a size of model (``paper`` or ``demo``) with an encoder, be it in a file or untrained."""
     if size == "demo":
         return DEMO
-    return PAPER_X4 if encoder == "clip_rn50x4" else PAPER
+    name = read_tower_header(tower_path(encoder)).encoder if is_tower(encoder) else encoder
+    return PAPER_X4 if name.removeprefix("random:") == "clip_rn50x4" else PAPER
