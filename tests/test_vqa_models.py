@@ -221,6 +221,17 @@ def test_dropout_draws_from_the_generator_alone(name):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def has_bfloat16_lstm():
+    """CPUs without AVX512 have none; --precision bf16 is refused there."""
+    with torch.autocast("cpu", torch.bfloat16):
+        try:
+            torch.nn.LSTM(2, 2)(torch.zeros(1, 1, 2))
+        except RuntimeError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not has_bfloat16_lstm(), reason="this CPU has no LSTM in bfloat16")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("image", [True, False])
 @pytest.mark.parametrize("learning", [True, False])
