@@ -161,8 +161,8 @@ def packed(inner: Mutation) -> Mutation:
         if kind == 1:
             return plain
         if kind == 2:
-            return gzip.compress(plain[: len(plain) // 2]) + gzip.compress(plain[len(plain) // 2 :])
-        return gzip.compress(plain, 1) + (rng.randbytes(9) if kind == 3 else b"")
+            return gzip.compress(plain[: len(plain) // 2], mtime=0) + gzip.compress(plain[len(plain) // 2 :], mtime=0)
+        return gzip.compress(plain, 1, mtime=0) + (rng.randbytes(9) if kind == 3 else b"")
 
     return mutate
 

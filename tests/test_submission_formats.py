@@ -69,7 +69,7 @@ WALK = (("a", 0.0, 0.0), ("b", 1.5, 0.0))
         json.dumps(GOOD),
         lines(GOOD),
         "\ufeff" + json.dumps(GOOD),
-        gzip.compress(json.dumps(GOOD, indent=1).encode()),
+        gzip.compress(json.dumps(GOOD, indent=1).encode(), mtime=0),
         json.dumps([GOOD[0] | {"path_id": 7}, GOOD[1]]),
     ],
 )
@@ -107,7 +107,10 @@ REPEATED_WALK = [["a", 0.0, 0.0]] + [[name, 0.0, 0.0] for name in "ba" * 60]
     [
         ("", "the file must be JSON, but is empty"),
         (json.dumps(GOOD)[:-30], "the file ends in the middle of an item: it was cut off after"),
-        (gzip.compress(json.dumps(GOOD).encode())[:-4], "must be a whole gzip archive, got a damaged or truncated one"),
+        (
+            gzip.compress(json.dumps(GOOD).encode(), mtime=0)[:-4],
+            "must be a whole gzip archive, got a damaged or truncated one",
+        ),
         (str(GOOD), "the file is Python's notation (single quotes), not JSON: write it with json.dump"),
         (json.dumps(GOOD)[:-1] + ",]", "has a comma too many at line 1 column"),
         (
@@ -154,7 +157,7 @@ def test_every_problem_of_a_trajectory_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(json.dumps(GOOD).encode()), "the file is gzipped: upload it unpacked"),
+        (gzip.compress(json.dumps(GOOD).encode(), mtime=0), "the file is gzipped: upload it unpacked"),
         (changed(score=math.nan), "the file holds NaN (1 times), which is no JSON"),
         (changed(trajectory=[["a", 270.0, 0.0], ["b", 0, 0]]), "1 trajectories have headings beyond 2π"),
         (changed(trajectory=REPEATED_WALK), "1 trajectories have more than 100 moves (first: item 1)"),
