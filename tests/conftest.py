@@ -2,11 +2,14 @@
 
 import logging
 import os
+import signal
 
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core: before anything imports torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start background commands; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.browser import browser, tab  # noqa: F401  (fixtures of the tests in a real browser)
 from tests.gym_world import build_worlds
